@@ -1,0 +1,71 @@
+"""Fine-tuning pretrained CNNs: the tools of the course, in the order of a fine-tuning run.
+
+Each name is loaded when it is first used, so that `course --help` need not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from course_utils import plots
+    from course_utils.checks import check, progress
+    from course_utils.data import Data, Pictures, open_data, read_picture
+    from course_utils.finetune import eval_mode, freeze, param_groups, train_mode, trainable, unfreeze
+    from course_utils.models import head_name, head_of, load_model, open_model, replace_head, save_model
+    from course_utils.profiles import Settings, settings
+    from course_utils.train import Epoch, Score, evaluate, fit, predict, train_one_epoch
+    from course_utils.weights import get_weights
+    from course_utils.worlds import picture, pictures
+
+ROOMS = {
+    "profiles": ("Settings", "settings"),
+    "worlds": ("picture", "pictures"),
+    "weights": ("get_weights",),
+    "data": ("Data", "Pictures", "open_data", "read_picture"),
+    "models": ("head_name", "head_of", "load_model", "open_model", "replace_head", "save_model"),
+    "finetune": ("eval_mode", "freeze", "param_groups", "train_mode", "trainable", "unfreeze"),
+    "train": ("Epoch", "Score", "evaluate", "fit", "predict", "train_one_epoch"),
+    "plots": ("plots",),
+    "checks": ("check", "progress"),
+}
+
+__all__ = [
+    "Data",
+    "Epoch",
+    "Pictures",
+    "Score",
+    "Settings",
+    "check",
+    "eval_mode",
+    "evaluate",
+    "fit",
+    "freeze",
+    "get_weights",
+    "head_name",
+    "head_of",
+    "load_model",
+    "open_data",
+    "open_model",
+    "param_groups",
+    "picture",
+    "pictures",
+    "plots",
+    "predict",
+    "progress",
+    "read_picture",
+    "replace_head",
+    "save_model",
+    "settings",
+    "train_mode",
+    "train_one_epoch",
+    "trainable",
+    "unfreeze",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for room, names in ROOMS.items():
+        if name in names:
+            module = import_module(f"course_utils.{room}")
+            return module if name == room else getattr(module, name)
+    raise AttributeError(f"course_utils has no {name!r}; it has {', '.join(__all__)}")

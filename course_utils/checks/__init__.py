@@ -1,0 +1,104 @@
+"""Right or wrong: `check("05.2", answer)` says at once whether an exercise is solved, and if not, what was measured."""
+
+from __future__ import annotations
+
+import pkgutil
+import traceback
+import zlib
+from fractions import Fraction
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from course_utils.checks.progress import record, verdicts
+from course_utils.checks.spec import Check, Result, Rng, failed, mismatch, passed, plain
+from course_utils.errors import unknown
+
+STUB = "Your turn."  # the text of the NotImplementedError in an exercise nobody has begun
+
+
+def lessons() -> list[str]:
+    """The lessons that have exercises: "00", "01", …"""
+    return sorted(
+        found.name.removeprefix("lesson_") for found in pkgutil.iter_modules(__path__) if found.name.startswith("lesson_")
+    )
+
+
+@cache
+def lesson_module(lesson: str) -> ModuleType:
+    return import_module(f"{__name__}.lesson_{lesson}")
+
+
+def all_checks() -> dict[str, Check]:
+    """Every check of the course by exercise id, in order."""
+    return {check.id: check for lesson in lessons() for check in lesson_module(lesson).CHECKS}
+
+
+def check(id: str, answer: Any) -> None:
+    """Print whether `answer` solves exercise `id`: `passed`, `not yet: why` or `to do`. Never raises."""
+    try:
+        verdict, why = verdict_of(find(id), answer)
+        record(id, verdict, why)
+        print(f"Exercise {id}: {verdict}" + (f": {why}" if why else ""))
+    except Exception as error:
+        print(f"Exercise {id} could not be checked: {error}")
+
+
+def find(id: str) -> Check:
+    lesson = str(id).partition(".")[0]
+    known = {one.id: one for one in lesson_module(lesson).CHECKS} if lesson in lessons() else all_checks()
+    if id not in known:
+        raise unknown("exercise", id, known)
+    return known[id]
+
+
+def verdict_of(check: Check, answer: Any) -> tuple[str, str]:
+    """The verdict on `answer` ("passed", "not yet" or "to do") and the words for the learner."""
+    worst = passed()
+    for case in range(check.cases):
+        result = one_case(check, answer, seed=zlib.crc32(f"{check.id}|{case}".encode()))
+        if result is None:
+            return "to do", ""
+        if result.share < worst.share:
+            worst = result
+        if not worst.share:
+            break
+    if worst.share == 1:
+        return "passed", ""
+    return "not yet", ("partly right, but " if worst.share > Fraction(0) else "") + worst.why
+
+
+def one_case(check: Check, answer: Any, seed: int) -> Result | None:
+    """The result of one probe and its judge; None if the exercise has not been begun."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            data = plain(check.probe(answer, Rng(seed)))
+    except NotImplementedError as error:
+        return None if str(error) == STUB else failed(stopped(error))
+    except TypeError as error:
+        return failed(str(error) if str(error).startswith("your answer") else stopped(error))
+    except Exception as error:
+        return failed(stopped(error))
+    why = mismatch(data, check.evidence)
+    with torch.random.fork_rng(devices=[]):
+        return failed(why) if why else check.judge(data, Rng(seed))
+
+
+def stopped(error: Exception) -> str:
+    """Where and why the learner's code stopped, in one line."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if "ipykernel" in frame.filename or "<" in frame.filename
+    ]
+    place = f" in line {frames[-1].lineno} of your cell" if frames else ""
+    return f"it stopped with {type(error).__name__}{place}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+
+
+def progress(lesson: str | None = None) -> None:
+    """Print which exercises are passed and which are to do, of one lesson ("03") or of all."""
+    found = verdicts()
+    for id, one in all_checks().items():
+        if lesson in (None, id.partition(".")[0]):
+            print(f"{'✓' if found.get(id) == 'passed' else '·'} {id}  {one.title:<40} {found.get(id, 'to do')}")

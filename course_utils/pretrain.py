@@ -1,0 +1,205 @@
+"""The recipe that made `data/weights/`: train on `shapes`, measure on held-out `shapes`, write weights and card.
+
+    make weights                                  both networks, from nothing (about half an hour on two cores)
+    python -m course_utils.pretrain resnet18      one of them
+
+The networks are torchvision's own. VGG16 hardly trains from scratch, so its batch-norm twin is trained and each batch
+norm is then folded into the convolution before it; the outputs stay the same, which is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from course_utils.worlds import WORLDS, pictures
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "data" / "weights"
+CATEGORIES = WORLDS["shapes"].classes
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network was trained. `stages` are (pixels, epochs) in order; one learning-rate cycle spans them all."""
+
+    stages: tuple[tuple[int, int], ...]
+    max_lr: float
+    train_per_class: int = 800
+    test_per_class: int = 100
+    batch_size: int = 64
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    seed: int = 0
+
+
+RECIPES = {
+    "resnet18": Recipe(stages=((64, 10),), max_lr=0.08),
+    "vgg16": Recipe(stages=((32, 10), (48, 3), (64, 3)), max_lr=0.05),
+}
+
+
+# ---------------------------------------------------------------------------------------------------------- network
+
+
+def trainee(name: str) -> nn.Module:
+    """The network to train: `resnet18` itself; for `vgg16` its batch-norm features with one linear layer behind."""
+    if name == "resnet18":
+        return torchvision.models.resnet18(num_classes=len(CATEGORIES))
+    features = torchvision.models.vgg16_bn(num_classes=1).features
+    return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, len(CATEGORIES)))
+
+
+def fold_batch_norm(features: nn.Sequential) -> nn.Sequential:
+    """The same function without batch norm: each one becomes part of the convolution before it."""
+    layers: list[nn.Module] = []
+    for layer in copy.deepcopy(features).eval():
+        if isinstance(layer, nn.BatchNorm2d):
+            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
+        else:
+            layers.append(layer)
+    return nn.Sequential(*layers)
+
+
+# ------------------------------------------------------------------------------------------------------------- data
+
+
+def source_pictures(per_class: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Pictures of `shapes` as uint8 (N, 3, 64, 64) and their class numbers (N,)."""
+    images, labels = pictures("shapes", per_class, seed)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return (images.float() / 255 - mean) / std
+
+
+def varied(images: Tensor) -> Tensor:
+    """A random mirror image, quarter turn and order of the colour channels: none of them changes a class."""
+    turned = torch.rot90(images, int(torch.randint(4, ())), (2, 3))
+    mirrored = turned.flip(3) if torch.rand(()) < 0.5 else turned
+    return mirrored[:, torch.randperm(3)]
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+def train(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, mean: Tensor, std: Tensor, *, bf16: bool) -> None:
+    """Train in place by SGD with one learning-rate cycle, one line of log per epoch."""
+    steps = len(labels) // recipe.batch_size
+    epochs = [pixels for pixels, count in recipe.stages for _ in range(count)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.max_lr, total_steps=steps * len(epochs), pct_start=0.25)
+    started = time.time()
+    for epoch, pixels in enumerate(epochs):
+        model.train()
+        total = 0.0
+        for batch in torch.randperm(len(labels))[: steps * recipe.batch_size].view(steps, -1):
+            x = normalise(varied(images[batch]), mean, std)
+            x = F.interpolate(x, size=pixels, mode="area").contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = model(x)
+            loss = F.cross_entropy(logits.float(), labels[batch], label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item()
+        print(
+            f"epoch {epoch + 1}/{len(epochs)}  {pixels} px  loss {total / steps:.3f}  {time.time() - started:.0f} s", flush=True
+        )
+
+
+@torch.inference_mode()
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor) -> float:
+    model.eval()
+    hits = [
+        (model(normalise(x, mean, std)).argmax(1) == y).sum() for x, y in zip(images.split(100), labels.split(100), strict=True)
+    ]
+    return float(sum(hits)) / len(labels)
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in tensors.items()}
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write the whole file or nothing."""
+    draft = path.with_suffix(path.suffix + ".part")
+    draft.write_bytes(content)
+    os.replace(draft, path)
+
+
+def shipped(name: str, model: nn.Module) -> tuple[dict[str, Tensor], nn.Module]:
+    """What goes into the file, in half precision, and a network with exactly these values, to be measured."""
+    if name == "resnet18":
+        tensors = half(model.state_dict())
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        return tensors, model
+    folded = fold_batch_norm(model[0])
+    x = torch.randn(4, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(x), model[0].eval()(x), rtol=1e-3, atol=1e-3)
+    tensors = half(folded.state_dict())
+    folded.load_state_dict({k: v.float() for k, v in tensors.items()})
+    return {f"features.{k}": v for k, v in tensors.items()}, nn.Sequential(folded, *model[1:])
+
+
+def pretrain(name: str, *, bf16: bool) -> None:
+    """Train `name` by its recipe and write `data/weights/`: the weights, and their entry in `cards.json`."""
+    recipe = RECIPES[name]
+    torch.manual_seed(recipe.seed)
+    images, labels = source_pictures(recipe.train_per_class, seed=1_000)
+    mean, std = (images / 255).mean((0, 2, 3)).view(3, 1, 1), (images / 255).std((0, 2, 3)).view(3, 1, 1)
+    mean, std = mean.mul(1000).round() / 1000, std.mul(1000).round() / 1000
+    model = trainee(name).to(memory_format=torch.channels_last)
+    started = time.time()
+    train(model, images, labels, recipe, mean, std, bf16=bf16)
+    tensors, exact = shipped(name, model)
+    score = accuracy(exact, *source_pictures(recipe.test_per_class, seed=2_000), mean, std)
+    content = save(tensors)
+    card = {
+        "file": f"{name}-shapes.safetensors",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "mean": [round(v, 3) for v in mean.flatten().tolist()],
+        "std": [round(v, 3) for v in std.flatten().tolist()],
+        "categories": CATEGORIES,
+        "accuracy": score,
+        "recipe": asdict(recipe),
+        "minutes": round((time.time() - started) / 60, 1),
+        "made_with": f"torch {torch.__version__.split('+')[0]}, {'bfloat16' if bf16 else 'float32'}, {platform.machine()}",
+    }
+    WEIGHTS.mkdir(parents=True, exist_ok=True)
+    cards = WEIGHTS / "cards.json"
+    known = json.loads(cards.read_text()) if cards.exists() else {}
+    write(WEIGHTS / card["file"], content)
+    write(cards, (json.dumps(known | {name: card}, indent=1, sort_keys=True) + "\n").encode())
+    print(
+        f"{name}: accuracy {score:.4f} on {recipe.test_per_class * len(CATEGORIES)} held-out pictures, {len(content) / 1e6:.1f} MB"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Train the weights of this course on the world `shapes`.")
+    parser.add_argument("names", nargs="*", choices=RECIPES, default=[], help="which networks (default: all)")
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16: faster on processors that have it")
+    options = parser.parse_args()
+    for name in options.names or RECIPES:
+        pretrain(name, bf16=options.bf16)

@@ -1,0 +1,62 @@
+"""What runs: the profiles `tiny` and `full`, the device, the seed, and where data and weights live.
+
+This is the only place that reads the environment: `COURSE_PROFILE` (tiny or full) and `COURSE_DATA` (a data set or a
+folder of class folders, for the profile full).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from course_utils.errors import unknown
+
+if TYPE_CHECKING:
+    import torch
+
+HOME = Path(__file__).resolve().parent.parent  # the folder with data/, notebooks/, solutions/
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One run of the course: which weights, which pictures, how many at a time, from which seed."""
+
+    profile: str
+    weights: str  # "shapes" (ours) or "imagenet" (torchvision's)
+    data: str  # "tiny", "eurosat", "pets", "flowers102", or a folder of class folders
+    batch_size: int = 32
+    workers: int = 0  # processes that read pictures beside the training
+    seed: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        """The accelerator of this machine if it has one, else its processor."""
+        import torch
+
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+PROFILES = {
+    "tiny": Settings(profile="tiny", weights="shapes", data="tiny"),
+    "full": Settings(profile="full", weights="imagenet", data="eurosat", workers=min(4, os.cpu_count() or 1)),
+}
+
+
+def settings(**changes: Any) -> Settings:
+    """The settings of the active profile, with `changes` to single fields: `settings(seed=1)`.
+
+    Raises:
+        ValueError: if `COURSE_PROFILE` names no profile, or a change names no field.
+    """
+    profile = os.environ.get("COURSE_PROFILE") or "tiny"
+    if profile not in PROFILES:
+        raise unknown("profile", profile, PROFILES)
+    base = PROFILES[profile]
+    if profile == "full" and os.environ.get("COURSE_DATA"):
+        base = replace(base, data=os.environ["COURSE_DATA"])
+    for name in changes:
+        if name not in Settings.__dataclass_fields__:
+            raise unknown("setting", name, Settings.__dataclass_fields__)
+    return replace(base, **changes)
