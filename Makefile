@@ -1,0 +1,37 @@
+# `make lab` opens the course, `make test` tests it; both set it up first. install.py makes .venv, `course` does the rest.
+#   make lab ARGS="--no-browser --port 8899"      arguments for JupyterLab (or for pytest, `course run`, `course build`)
+#   make PYTHON=python3.12 setup                  another Python
+BIN := .venv/bin
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
+TESTS := --numprocesses 2 --dist loadscope --nbval-lax --nbval-current-env --nbval-cell-timeout 300
+
+.DEFAULT_GOAL := lab
+.PHONY: lab test run setup build lint weights
+
+setup:
+	@for python in $(PYTHONS); do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then exec $$python install.py; fi; \
+	done; \
+	echo "set-up: no Python 3.11 or newer among: $(PYTHONS); install one from https://www.python.org/downloads/" \
+	  "(Debian, Ubuntu: sudo apt install python3 python3-venv; macOS: brew install python)" \
+	  "or name yours: make PYTHON=/path/to/python3" >&2; exit 1
+
+lab: setup
+	@$(BIN)/course doctor && exec $(BIN)/course lab $(ARGS)
+
+test: setup
+	@mkdir -p build && exec env -u COURSE_PROFILE -u COURSE_DATA -u MPLBACKEND \
+	  COURSE_GRADES="$(CURDIR)/build/tests.jsonl" OMP_NUM_THREADS=1 TQDM_DISABLE=1 \
+	  $(BIN)/python -m pytest $(TESTS) tests $(wildcard solutions/*.ipynb) $(ARGS)
+
+run: setup
+	@$(BIN)/course run $(ARGS)
+
+build: setup
+	@$(BIN)/course build $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+weights: setup
+	@$(BIN)/python -m course_utils.pretrain $(ARGS)
