@@ -16,6 +16,8 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from course_utils.errors import unknown
+
 SIZE = 64  # pixels of a finished picture, each way
 FINE = 4  # pictures are drawn FINE times larger and averaged down, which makes edges smooth
 
@@ -327,16 +329,28 @@ WORLDS = {
 }
 
 
+def find_world(name: str) -> World:
+    if name not in WORLDS:
+        raise unknown("world", name, WORLDS)
+    return WORLDS[name]
+
+
 def picture(world: str, name: str, seed: int, index: int = 0, *, difficulty: float = 1.0) -> Image.Image:
-    """Picture number `index` of class `name`: 64×64, RGB, the same for the same arguments."""
-    place = WORLDS[world]
+    """Picture number `index` of class `name`: 64×64, RGB, the same for the same arguments.
+
+    Raises:
+        ValueError: if there is no such world or class.
+    """
+    place = find_world(world)
+    if name not in place.classes:
+        raise unknown(f"class of {world!r}", name, place.classes)
     rng = np.random.default_rng([seed, place.classes.index(name), index])
     return place.draw(name, rng, difficulty)
 
 
 def pictures(world: str, per_class: int, seed: int = 0, *, difficulty: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """`per_class` pictures of each class: uint8 (N, 64, 64, 3) and class numbers (N,), ordered by class."""
-    names = WORLDS[world].classes
+    names = find_world(world).classes
     images = [np.asarray(picture(world, n, seed, i, difficulty=difficulty)) for n in names for i in range(per_class)]
     return np.stack(images), np.repeat(np.arange(len(names)), per_class)
 
