@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from course_utils.errors import unknown
 from course_utils.profiles import HOME, Settings
 from course_utils.weights import get_weights
 
@@ -77,10 +78,12 @@ def read_picture(path: str | os.PathLike) -> Image.Image:
         if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
             raise
         raise ValueError(f"{path} is only part of a picture ({error}); copy it again or remove it") from error
-    return to_rgb(ImageOps.exif_transpose(image))
+    return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
+    """The same picture upright, with three channels of 8 bits."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits: keep the high byte; a plain convert would clip at 255
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -100,10 +103,8 @@ def class_folders(root: Path) -> list[str]:
         raise FileNotFoundError(f"there is no folder {root}; give a folder with one folder of pictures per class") from None
     except NotADirectoryError:
         raise NotADirectoryError(f"{root} is a file; give the folder that holds one folder of pictures per class") from None
-    except PermissionError:
-        raise PermissionError(
-            f"the folder {root} may not be read; change its permissions or copy the pictures elsewhere"
-        ) from None
+    except PermissionError as error:
+        unreadable(error)
 
 
 def list_folder(root: Path, classes: Sequence[str]) -> tuple[list[Sample], list[str]]:
@@ -112,8 +113,8 @@ def list_folder(root: Path, classes: Sequence[str]) -> tuple[list[Sample], list[
     left_out: list[str] = []
     for label, name in enumerate(classes):
         found = len(samples)
-        for path in sorted(path for path in (root / name).rglob("*") if path.is_file()):
-            why = reason_to_leave_out(path)
+        for path in files_below(root / name):
+            why = reason_to_leave_out(path, root / name)
             if why:
                 left_out.append(f"{path.relative_to(root.parent)}: {why}")
             else:
@@ -125,14 +126,26 @@ def list_folder(root: Path, classes: Sequence[str]) -> tuple[list[Sample], list[
     return samples, left_out
 
 
-def reason_to_leave_out(path: Path) -> str | None:
-    if any(part.startswith(".") for part in path.parts[-2:]):
+def files_below(folder: Path) -> list[Path]:
+    """All files in `folder` and its folders, in order of their names."""
+    found = (Path(here) / name for here, _, names in os.walk(folder, onerror=unreadable) for name in names)
+    return sorted(found)
+
+
+def unreadable(error: OSError) -> NoReturn:
+    raise PermissionError(f"the folder {error.filename} may not be read; change its permissions or copy the pictures elsewhere")
+
+
+def reason_to_leave_out(path: Path, folder: Path) -> str | None:
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
         return "hidden"
     if path.suffix.lower() not in IMG_EXTENSIONS:
         return "not a picture by its name"
     try:
         with Image.open(path):
             return None
+    except PermissionError:
+        return "may not be read"
     except (UnidentifiedImageError, OSError):
         return "not a picture by its content"
 
@@ -251,10 +264,8 @@ def read_samples(run: Settings) -> tuple[Split, list[str], list[str]]:
     if run.data in NAMED:
         return *read_named(run.data, run.seed), []
     root = HOME / "data" / "tiny" if run.data == "tiny" else Path(run.data).expanduser()
-    if not root.exists() and os.sep not in run.data:
-        raise ValueError(
-            f"no data set or folder named {run.data!r}; choose from {['tiny', *NAMED]} or give a folder of class folders"
-        )
+    if not root.exists() and root.name == run.data:
+        raise unknown("data set or folder", run.data, ["tiny", *NAMED, "any folder of class folders"])
     if (root / "train").is_dir():
         return read_splits(root)
     return read_and_split(root, run.seed)
@@ -290,11 +301,17 @@ def open_data(
     split, classes, left_out = read_samples(run)
     if per_class is not None:
         split["train"] = first_per_class(split["train"], per_class)
-    weights = get_weights("resnet18", run.weights)
-    plain = transform or weights.transforms()  # type: ignore[union-attr]
+    plain = transform or default_transform(run)
     views = {"train": train_transform or plain, "val": plain, "test": plain}
     loaders = {name: open_loader(Pictures(split[name], views[name]), run, shuffle=name == "train") for name in SPLITS}
     return Data(**loaders, classes=tuple(classes), left_out=tuple(left_out))
+
+
+def default_transform(run: Settings) -> Transform:
+    weights = get_weights("resnet18", run.weights)
+    if weights is None:
+        raise ValueError("no weights, so nothing says how to prepare the pictures; give open_data a transform")
+    return weights.transforms()
 
 
 def open_loader(dataset: Any, run: Settings, *, shuffle: bool) -> DataLoader:

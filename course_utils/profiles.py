@@ -45,12 +45,12 @@ PROFILES = {
 
 
 def settings(**changes: Any) -> Settings:
-    """The settings of the active profile, with `changes` to single fields: `settings(seed=1)`.
+    """The settings of the active profile, or of the one named, with `changes` to single fields: `settings(seed=1)`.
 
     Raises:
         ValueError: if `COURSE_PROFILE` names no profile, or a change names no field.
     """
-    profile = os.environ.get("COURSE_PROFILE") or "tiny"
+    profile = changes.get("profile") or os.environ.get("COURSE_PROFILE") or "tiny"
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
     base = PROFILES[profile]
