@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pkgutil
+import random
 import traceback
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from course_utils.checks.progress import record, verdicts
@@ -55,6 +59,21 @@ def find(id: str) -> Check:
     return known[id]
 
 
+@contextmanager
+def in_passing() -> Iterator[None]:
+    """One thread, which is faster for small networks; afterwards threads and random numbers are as they were before."""
+    threads, dice, numpy_dice = torch.get_num_threads(), random.getstate(), np.random.get_state()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        random.setstate(dice)
+        np.random.set_state(numpy_dice)
+
+
+@in_passing()
 def verdict_of(check: Check, answer: Any) -> tuple[str, str]:
     """The verdict on `answer` ("passed", "not yet" or "to do") and the words for the learner."""
     worst = passed()
@@ -68,14 +87,16 @@ def verdict_of(check: Check, answer: Any) -> tuple[str, str]:
             break
     if worst.share == 1:
         return "passed", ""
-    return "not yet", ("partly right, but " if worst.share > Fraction(0) else "") + worst.why
+    return "not yet", ("partly right: " if worst.share > Fraction(0) else "") + worst.why
 
 
 def one_case(check: Check, answer: Any, seed: int) -> Result | None:
     """The result of one probe and its judge; None if the exercise has not been begun."""
+    random.seed(seed)  # an answer may draw numbers of its own; the verdict shall not depend on earlier cells
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            data = plain(check.probe(answer, Rng(seed)))
+        data = plain(check.probe(answer, Rng(seed)))
     except NotImplementedError as error:
         return None if str(error) == STUB else failed(stopped(error))
     except TypeError as error:
@@ -83,8 +104,7 @@ def one_case(check: Check, answer: Any, seed: int) -> Result | None:
     except Exception as error:
         return failed(stopped(error))
     why = mismatch(data, check.evidence)
-    with torch.random.fork_rng(devices=[]):
-        return failed(why) if why else check.judge(data, Rng(seed))
+    return failed(why) if why else check.judge(data, Rng(seed))
 
 
 def stopped(error: Exception) -> str:

@@ -7,12 +7,14 @@ the judge sees only those, makes the same inputs anew from an equal `rng`, and c
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -98,13 +100,15 @@ def plain(value: Any) -> Any:
     """`value` as plain data, copied: None, bool, int, float, str, list, dict with str keys, tensor.
 
     Raises:
-        TypeError: for any other type, subclasses included.
+        TypeError: for any other type, except those that say the same: tuples, sizes, numpy's numbers, ordered dictionaries.
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if type(value) in (list, tuple):
+    if type(value) in (list, tuple, torch.Size):
         return [plain(item) for item in value]
-    if type(value) is dict and all(type(key) is str for key in value):
+    if type(value) in (dict, OrderedDict) and all(type(key) is str for key in value):
         return {key: plain(item) for key, item in value.items()}
     if type(value) in (Tensor, nn.Parameter):
         return value.detach().cpu().clone()

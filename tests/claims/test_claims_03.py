@@ -1,0 +1,57 @@
+"""Lesson 03: what batch norms in training mode do to a frozen backbone."""
+
+import numpy as np
+import pytest
+import torch
+from course_utils import eval_mode, get_weights, load_model, pictures, replace_head, train_mode
+from torch import nn
+from torch.nn import functional as F
+
+pytestmark = pytest.mark.claim
+SEEDS = range(5)
+
+
+def tensors(world, per_class, seed, brightness=1.0):
+    images, labels = pictures(world, per_class, seed)
+    dimmed = torch.from_numpy(images).permute(0, 3, 1, 2).float().mul(brightness).to(torch.uint8)
+    return get_weights("resnet18", "shapes").transforms()(dimmed), torch.from_numpy(labels)
+
+
+def answers_after(seed, brightness, set_mode):
+    """Logits of the old head for source pictures, before and after five epochs of training a new head."""
+    source, _ = tensors("shapes", 5, 1_000_000 + seed)
+    images, labels = tensors("things", 20, seed, brightness)
+    torch.manual_seed(seed)
+    model = load_model("resnet18").requires_grad_(False)
+    old_head = model.fc
+    with eval_mode(model), torch.inference_mode():
+        before = model(source)
+    replace_head(model, 6)
+    optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.1)
+    for batch in [batch for _ in range(5) for batch in torch.randperm(len(labels)).split(32)]:
+        set_mode(model)
+        optimizer.zero_grad()
+        F.cross_entropy(model(images[batch]), labels[batch]).backward()
+        optimizer.step()
+    model.fc = old_head
+    with eval_mode(model), torch.inference_mode():
+        return before, model(source)
+
+
+def kept(seed, brightness, set_mode):
+    before, after = answers_after(seed, brightness, set_mode)
+    return (before.argmax(1) == after.argmax(1)).float().mean().item()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_in_evaluation_mode_the_backbone_is_the_same_to_the_last_bit(seed):
+    before, after = answers_after(seed, 0.3, train_mode)
+    assert torch.equal(before, after)
+
+
+def test_by_day_little_happens_and_at_night_more_than_a_quarter_of_the_answers_is_lost():
+    day = [kept(seed, 1.0, nn.Module.train) for seed in SEEDS]
+    night = [kept(seed, 0.3, nn.Module.train) for seed in SEEDS]
+    assert min(day) >= 0.95, day
+    assert max(night) <= 0.72, night
+    assert np.mean(night) <= 0.68, night
