@@ -179,6 +179,6 @@ def label_ends(ax: Axes, series: Mapping[str, Sequence[float]], *, gap: float = 
     for value, name in places:
         height = max(value, height)
         line = ax.lines[list(series).index(name)]
-        end = line.get_xydata()[-1]
-        ax.annotate(name, (end[0], height), xytext=(6, 0), textcoords="offset points", color=line.get_color(), va="center")
+        end = np.asarray(line.get_xdata())[-1]
+        ax.annotate(name, (end, height), xytext=(6, 0), textcoords="offset points", color=line.get_color(), va="center")
         height += gap * (top - bottom)
