@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torchvision import models
 from torchvision.transforms import InterpolationMode
 
@@ -33,17 +34,35 @@ def load_model(architecture: str, *, weights: str | None = "shapes") -> nn.Modul
     """
     found = get_weights(architecture, weights)
     if found is None:
-        return models.get_model(architecture, weights=None).eval()
+        return fresh(architecture).eval()
     if isinstance(found, ShapesWeights):
         return _fill(architecture, found.get_state_dict(), len(found.meta["categories"])).eval()
     read_imagenet(found)
     return models.get_model(architecture, weights=found).eval()
 
 
+def fresh(architecture: str, **options: Any) -> nn.Module:
+    """A torchvision network that has learnt nothing."""
+    if architecture in ("googlenet", "inception_v3"):
+        options["init_weights"] = True  # the default, but torchvision warns unless it is said
+    return models.get_model(architecture, weights=None, **options)
+
+
+class Hollow(TorchFunctionMode):
+    """Inside, `torch.empty` takes no memory: layers are built at once, without the numbers that would be thrown away.
+
+    `torch.device("meta")` would hollow out every tensor; some families compute with small ones while they are built.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        where = {"device": "meta"} if function is torch.empty else {}
+        return function(*args, **(kwargs or {}) | where)
+
+
 def _fill(architecture: str, state: dict[str, Tensor], num_classes: int) -> nn.Module:
-    """The network with `state` in it, built without drawing random numbers that would be thrown away."""
-    with torch.device("meta"):
-        model = models.get_model(architecture, weights=None, num_classes=num_classes)
+    """The network with `state` in it, and seeded initial values where `state` has none."""
+    with Hollow():
+        model = fresh(architecture, num_classes=num_classes)
     model.load_state_dict(state, strict=False, assign=True)
     generator = torch.Generator().manual_seed(0)
     for layer in model.modules():
@@ -75,8 +94,8 @@ def head_name(model: nn.Module) -> str:
         ValueError: if the model has no such layer.
     """
     modules = dict(model.named_modules())
-    ours = [name for name, module in modules.items() if isinstance(module, Head)]
-    linear = [name for name, module in modules.items() if isinstance(module, nn.Linear) and name not in AUXILIARY]
+    ours = [name for name, module in modules.items() if name and isinstance(module, Head)]
+    linear = [name for name, m in modules.items() if name and isinstance(m, nn.Linear) and name not in AUXILIARY]
     convolution = [name for name, m in modules.items() if isinstance(m, nn.Conv2d) and name.startswith("classifier")]
     for names in (ours, linear, convolution):  # squeezenet's head is a 1×1 convolution
         if names:
@@ -98,12 +117,14 @@ def replace_head(model: nn.Module, num_classes: int, *, hidden: Sequence[int] = 
     classes take 2, or 1 for a single logit with the binary loss.
 
     Args:
-        hidden: sizes of layers (each with ReLU and dropout) in front of the last one: `(256, 128)`.
+        hidden: sizes of layers (each with ReLU, and dropout if it is not 0) in front of the last one: `(256, 128)`.
         dropout: probability of each dropout; 0 leaves them out.
 
     Raises:
         ValueError: if a size is not a positive whole number, or dropout is not in 0 … 1.
     """
+    if not isinstance(hidden, Sequence):
+        raise ValueError(f"hidden={hidden!r}; give the sizes of the layers in a tuple, such as (256, 128) or (256,)")
     for size in (num_classes, *hidden):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(
@@ -117,31 +138,28 @@ def replace_head(model: nn.Module, num_classes: int, *, hidden: Sequence[int] = 
         if auxiliary in dict(model.named_modules()):
             place(model, auxiliary, build_head(model.get_submodule(auxiliary), num_classes, (), 0.0))
     if hasattr(model, "num_classes"):
-        model.num_classes = num_classes
+        model.num_classes = num_classes  # type: ignore[assignment]
     return model
 
 
 def place(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put `module` where `name` is now, in the mode that this was in."""
     parent, _, last = name.rpartition(".")
-    setattr(model.get_submodule(parent), last, module)
+    setattr(model.get_submodule(parent), last, module.train(model.get_submodule(name).training))
 
 
 def build_head(old: nn.Module, num_classes: int, hidden: Sequence[int], dropout: float) -> nn.Module:
     """A layer, or a stack of them, for what `old` takes in: linear, or a 1×1 convolution if `old` is one."""
     first = next(module for module in old.modules() if isinstance(module, (nn.Linear, nn.Conv2d)))
-    where = {"device": first.weight.device, "dtype": first.weight.dtype}
-    layer: Callable[..., nn.Module] = partial(nn.Linear, **where)
-    if isinstance(first, nn.Conv2d):
-        layer = partial(nn.Conv2d, kernel_size=1, **where)
+    kind = partial(nn.Conv2d, kernel_size=1) if isinstance(first, nn.Conv2d) else nn.Linear
+    layer: Callable[..., nn.Module] = partial(kind, device=first.weight.device, dtype=first.weight.dtype)
     size = first.in_channels if isinstance(first, nn.Conv2d) else first.in_features
     if not hidden and not dropout:
         return layer(size, num_classes)
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [] if hidden else [nn.Dropout(dropout)]
     for width in hidden:
-        layers += [layer(size, width), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [layer(size, width), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
         size = width
-    if not hidden:
-        layers = [nn.Dropout(dropout)]
     return Head(*layers, layer(size, num_classes), hidden=hidden, dropout=dropout)
 
 
@@ -161,18 +179,21 @@ def save_model(
 ) -> Path:
     """Write weights, architecture, class names and the preparation of pictures into one safetensors file.
 
-    The file is written whole or not at all. `transform` is what `weights.transforms()` returned.
+    The file is written whole or not at all. `transform` is what `weights.transforms()` returned. A model with a single
+    logit has two class names: the second is what a positive logit means.
 
     Raises:
         ValueError: if `model` is no `architecture`, or its outputs are not as many as the class names.
         OSError: if the disk is full or the folder may not be written; an older file of that name is still there.
     """
     path = Path(path)
-    head = head_of(model)
-    shape = {"hidden": getattr(head, "hidden", ()), "dropout": getattr(head, "dropout", 0.0)}
-    card = {"architecture": architecture, "classes": list(classes), "head": shape, "transform": describe(transform)}
+    head, options = describe_head(model), {name: getattr(model, name) for name in OPTIONS if hasattr(model, name)}
+    if len(classes) != max(head["outputs"], 2):
+        raise ValueError(f"the model has {head['outputs']} outputs, but {len(classes)} class names were given: {list(classes)}")
+    card = {"architecture": architecture, "options": options, "classes": list(classes), "head": head}
+    card["transform"] = describe(transform)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    compare(state, skeleton(card).state_dict(), f"this model as a {architecture} with {len(classes)} classes")
+    compare(state, skeleton(card).state_dict(), f"this model as a {architecture}")
     draft = path.with_name(path.name + ".part")
     try:
         draft.write_bytes(save(state, metadata={"course": json.dumps(card)}))
@@ -196,33 +217,48 @@ def open_model(path: str | os.PathLike) -> Opened:
         ValueError: if it is a pickled checkpoint, damaged, or not written by `save_model`.
     """
     path = Path(path)
+    state, card = read(path)
+    model = skeleton(card)
+    compare(state, model.state_dict(), f"{path} as a {card['architecture']}")
+    model.load_state_dict(state, assign=True)
+    return Opened(model.requires_grad_(True).eval(), tuple(card["classes"]), rebuild(card["transform"]))
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """The tensors of a file that `save_model` wrote, and what it says about them."""
     with path.open("rb") as file:
         start = file.read(4)
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
-        raise ValueError(
-            f"{path} is a pickled checkpoint, which may run code when opened; save the model with save_model instead"
-        )
     try:
         with safe_open(path, framework="pt") as file:
             state, card = {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get("course")  # noqa: SIM118
     except SafetensorError as error:
+        if start == b"PK\3\4" or start[:1] == b"\x80":  # a zip file as torch.save writes it, or a bare pickle
+            raise ValueError(
+                f"{path} is a pickled checkpoint, which may run code when opened; save the model with save_model instead"
+            ) from None
         raise ValueError(f"{path} is damaged or was cut off ({error}); copy it again or save the model again") from error
     if card is None:
         raise ValueError(f"{path} holds tensors but not what they belong to; open files that save_model wrote")
-    known = json.loads(card)
-    model = skeleton(known)
-    compare(state, model.state_dict(), f"{path} as a {known['architecture']}")
-    model.load_state_dict(state, assign=True)
-    return Opened(model.requires_grad_(True).eval(), tuple(known["classes"]), rebuild(known["transform"]))
+    return state, json.loads(card)
+
+
+OPTIONS = ("aux_logits", "transform_input")  # of inception_v3 and googlenet; torchvision sets them for ImageNet weights
 
 
 def skeleton(card: dict) -> nn.Module:
     """The network that `card` describes, without values."""
     get_weights(card["architecture"], None)  # a clear word for an unknown name
-    with torch.device("meta"):
-        model = models.get_model(card["architecture"], weights=None)
-        head = card["head"]
-        return replace_head(model, len(card["classes"]), hidden=tuple(head["hidden"]), dropout=head["dropout"])
+    head = card["head"]
+    with Hollow():
+        model = fresh(card["architecture"], **card["options"])
+        return replace_head(model, head["outputs"], hidden=tuple(head["hidden"]), dropout=head["dropout"])
+
+
+def describe_head(model: nn.Module) -> dict:
+    head = head_of(model)
+    *_, last = head.modules()
+    outputs = last.out_channels if isinstance(last, nn.Conv2d) else last.out_features
+    return {"outputs": outputs, "hidden": getattr(head, "hidden", ()), "dropout": getattr(head, "dropout", 0.0)}
 
 
 def compare(state: dict[str, Tensor], wanted: dict[str, Tensor], what: str) -> None:
@@ -233,7 +269,7 @@ def compare(state: dict[str, Tensor], wanted: dict[str, Tensor], what: str) -> N
         name = wrong[0]
         raise ValueError(
             f"{what} does not fit: {len(wrong)} tensors differ, such as {name!r}, {given.get(name, 'missing')} given and "
-            f"{needed.get(name, 'none')} needed; name the architecture the model was loaded with and all its classes"
+            f"{needed.get(name, 'none')} needed; name the architecture of the model, and change its head only by replace_head"
         )
 
 
