@@ -18,6 +18,7 @@ import platform
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -55,7 +56,7 @@ RECIPES = {
 # ---------------------------------------------------------------------------------------------------------- network
 
 
-def trainee(name: str) -> nn.Module:
+def trainee(name: str) -> Any:
     """The network to train: `resnet18` itself; for `vgg16` its batch-norm features with one linear layer behind."""
     if name == "resnet18":
         return torchvision.models.resnet18(num_classes=len(CATEGORIES))
@@ -65,7 +66,7 @@ def trainee(name: str) -> nn.Module:
 
 def fold_batch_norm(features: nn.Sequential) -> nn.Sequential:
     """The same function without batch norm: each one becomes part of the convolution before it."""
-    layers: list[nn.Module] = []
+    layers: list[Any] = []
     for layer in copy.deepcopy(features).eval():
         if isinstance(layer, nn.BatchNorm2d):
             layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
@@ -146,7 +147,7 @@ def write(path: Path, content: bytes) -> None:
     os.replace(draft, path)
 
 
-def shipped(name: str, model: nn.Module) -> tuple[dict[str, Tensor], nn.Module]:
+def shipped(name: str, model: Any) -> tuple[dict[str, Tensor], nn.Module]:
     """What goes into the file, in half precision, and a network with exactly these values, to be measured."""
     if name == "resnet18":
         tensors = half(model.state_dict())
@@ -161,9 +162,9 @@ def shipped(name: str, model: nn.Module) -> tuple[dict[str, Tensor], nn.Module]:
     return {f"features.{k}": v for k, v in tensors.items()}, nn.Sequential(folded, *model[1:])
 
 
-def pretrain(name: str, *, bf16: bool) -> None:
-    """Train `name` by its recipe and write `data/weights/`: the weights, and their entry in `cards.json`."""
-    recipe = RECIPES[name]
+def pretrain(name: str, *, bf16: bool, recipe: Recipe | None = None, folder: Path = WEIGHTS) -> dict[str, Any]:
+    """Train `name` by its recipe and write into `folder`: the weights, their entry in `cards.json`, and the model card."""
+    recipe = recipe or RECIPES[name]
     torch.manual_seed(recipe.seed)
     images, labels = source_pictures(recipe.train_per_class, seed=1_000)
     mean, std = (images / 255).mean((0, 2, 3)).view(3, 1, 1), (images / 255).std((0, 2, 3)).view(3, 1, 1)
@@ -172,34 +173,120 @@ def pretrain(name: str, *, bf16: bool) -> None:
     started = time.time()
     train(model, images, labels, recipe, mean, std, bf16=bf16)
     tensors, exact = shipped(name, model)
-    score = accuracy(exact, *source_pictures(recipe.test_per_class, seed=2_000), mean, std)
-    content = save(tensors)
-    card = {
-        "file": f"{name}-shapes.safetensors",
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
+    card: dict[str, Any] = {
         "mean": [round(v, 3) for v in mean.flatten().tolist()],
         "std": [round(v, 3) for v in std.flatten().tolist()],
         "categories": CATEGORIES,
-        "accuracy": score,
+        "accuracy": accuracy(exact, *source_pictures(recipe.test_per_class, seed=2_000), mean, std),
         "recipe": asdict(recipe),
         "minutes": round((time.time() - started) / 60, 1),
         "made_with": f"torch {torch.__version__.split('+')[0]}, {'bfloat16' if bf16 else 'float32'}, {platform.machine()}",
     }
-    WEIGHTS.mkdir(parents=True, exist_ok=True)
-    cards = WEIGHTS / "cards.json"
-    known = json.loads(cards.read_text()) if cards.exists() else {}
-    write(WEIGHTS / card["file"], content)
-    write(cards, (json.dumps(known | {name: card}, indent=1, sort_keys=True) + "\n").encode())
-    print(
-        f"{name}: accuracy {score:.4f} on {recipe.test_per_class * len(CATEGORIES)} held-out pictures, {len(content) / 1e6:.1f} MB"
+    return publish(name, save(tensors), card, folder)
+
+
+def publish(name: str, content: bytes, card: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Write the weight file, then the cards that describe it."""
+    file = {"file": f"{name}-shapes.safetensors", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / file["file"], content)
+    cards = folder / "cards.json"
+    known = json.loads(cards.read_text(encoding="utf-8")) if cards.exists() else {}
+    write(cards, (json.dumps(known | {name: card | file}, indent=1, sort_keys=True) + "\n").encode())
+    write_card(folder)
+    print(f"{name}: accuracy {card['accuracy']:.4f} on held-out pictures, {len(content) / 1e6:.1f} MB")
+    return card | file
+
+
+# ------------------------------------------------------------------------------------------------------- model card
+
+CARD = """# Pretrained weights
+
+Weights for torchvision's own networks, trained from nothing on pictures that `course_utils/worlds.py` draws. No photograph
+and no other weights went into them. `make weights` makes them again. This page is written from `cards.json` by
+`python -m course_utils.pretrain --card`; change `course_utils/pretrain.py`, not this page.
+
+| network | file | size | accuracy on held-out `shapes` | training |
+|---|---|---|---|---|
+{rows}
+
+SHA-256, checked whenever a file is loaded:
+
+{hashes}
+
+## Data
+The world `shapes`: {classes} classes, eight outlines (circle, square, triangle, star, cross, ring, hexagon, crescent) in
+three textures (solid, striped, dotted), 64×64 pixels. Colours, pose, size, background, clutter and noise are random.
+The training pictures are drawn from seed 1000, the held-out pictures from seed 2000.
+
+## Recipe
+{recipes}
+
+Every batch may be mirrored, turned by quarter turns, and have its colour channels in another order; none of them changes a
+class. SGD with Nesterov momentum 0.9 and one cycle of the learning rate, seeded.
+
+The accuracy is measured with the half-precision values that stand in the file. VGG16 hardly trains from scratch, so its
+batch-norm twin was trained and each batch norm folded into the convolution before it; the outputs stay the same.
+
+## What the files hold
+Half-precision tensors in the safetensors format, which cannot run code. `resnet18` is complete, its `fc` has {classes}
+outputs. For `vgg16` the file holds the convolutional `features` only: its accuracy was measured with one linear layer on
+top, which is not shipped, and `classifier.0`, `classifier.3` and `classifier.6` start from torchvision's own initialisation
+(normal, deviation 0.01, biases zero) with seed 0. Pictures are prepared by `weights.transforms()`: 64 pixels, and the mean
+and deviation of the training pictures, {norms}.
+
+## Intended use
+Learning transfer learning: a network that has seen one small world is fine-tuned to another, in seconds and without a
+network connection.
+
+## Limits
+The networks know simple drawings, and nothing of photographs; for those take `weights="imagenet"`. A confident answer to
+any other picture means nothing. The numbers in this course hold for these weights.
+
+## Licence
+MIT, as the rest of the course.
+"""
+
+
+def card_text(cards: dict[str, Any]) -> str:
+    """The model card, in Markdown, from the content of `cards.json`."""
+    rows = [
+        f"| `{name}` | `{card['file']}` | {card['bytes'] / 1e6:.1f} MB | {card['accuracy']:.1%} of "
+        f"{card['recipe']['test_per_class'] * len(card['categories']):,} | {card['minutes']:.0f} minutes, {card['made_with']} |"
+        for name, card in sorted(cards.items())
+    ]
+    one = next(iter(cards.values()))
+    return CARD.format(
+        rows="\n".join(rows),
+        hashes="\n".join(f"- `{card['file']}`: `{card['sha256']}`" for _, card in sorted(cards.items())),
+        recipes="\n".join(f"- `{name}`: {recipe_text(card)}" for name, card in sorted(cards.items())),
+        classes=len(one["categories"]),
+        norms=f"{one['mean']} and {one['std']}",
     )
+
+
+def recipe_text(card: dict[str, Any]) -> str:
+    recipe, images = card["recipe"], card["recipe"]["train_per_class"] * len(card["categories"])
+    stages = ", then ".join(f"{epochs} epochs at {pixels} px" for pixels, epochs in recipe["stages"])
+    return (
+        f"{images:,} pictures, {stages}; batches of {recipe['batch_size']}, learning rate up to {recipe['max_lr']}, "
+        f"weight decay {recipe['weight_decay']}, label smoothing {recipe['label_smoothing']}, seed {recipe['seed']}"
+    )
+
+
+def write_card(folder: Path = WEIGHTS) -> None:
+    cards = json.loads((folder / "cards.json").read_text(encoding="utf-8"))
+    write(folder / "README.md", card_text(cards).encode())
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train the weights of this course on the world `shapes`.")
-    parser.add_argument("names", nargs="*", choices=RECIPES, default=[], help="which networks (default: all)")
+    parser.add_argument("names", nargs="*", help=f"which networks: {', '.join(RECIPES)} (default: all)")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16: faster on processors that have it")
+    parser.add_argument("--card", action="store_true", help="train nothing, only write the model card from cards.json")
     options = parser.parse_args()
-    for name in options.names or RECIPES:
+    if not set(options.names) <= set(RECIPES):
+        parser.error(f"there are recipes for {', '.join(RECIPES)}, not for {', '.join(set(options.names) - set(RECIPES))}")
+    for name in [] if options.card else options.names or RECIPES:
         pretrain(name, bf16=options.bf16)
+    write_card()

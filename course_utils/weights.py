@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 from safetensors.torch import load
@@ -114,12 +113,14 @@ def read_imagenet(weights: WeightsEnum) -> dict[str, Tensor]:
     path = download_place(weights)
     try:
         return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except (URLError, OSError) as error:
+    except PermissionError:
+        raise
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         if path.exists():
-            raise
+            raise ValueError(
+                f"{path} is not a readable checkpoint; delete it and copy or download {weights.url} again"
+            ) from error
         raise FileNotFoundError(
             f"the ImageNet weights {path.name} ({weights.meta['_file_size']:.0f} MB) are not on this machine and could not be "
             f"downloaded ({error}); on a machine with network fetch {weights.url} and copy it to {path}"
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is not a readable checkpoint; delete it and copy or download {weights.url} again") from error
