@@ -7,9 +7,11 @@ Standard library only, and readable by any Python 3, so that an old one gets a s
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,8 +21,8 @@ STAMP = VENV / "course-setup.txt"
 LOG = VENV / "course-setup.log"
 OLDEST = (3, 11)
 UNFINISHED = "unfinished"
-# gigabytes while installing: downloads and packages; on Linux the packages of torch bring CUDA with them
-SPACE = {"linux": 10.0}.get(sys.platform, 3.0)
+# gigabytes: downloads and packages, and pip's cache of the downloads; on Linux the packages of torch bring CUDA with them
+SPACE, CACHE = (9.0, 3.0) if sys.platform == "linux" else (3.0, 1.0)
 
 
 class Stop(Exception):
@@ -76,10 +78,11 @@ def python() -> Path:
 
 def starts() -> bool:
     """Whether the environment's Python runs and has pip; it does not once the Python it was made from is gone."""
-    if not python().exists():
-        return False
     code = "import sys, importlib.util as u; sys.exit(u.find_spec('pip') is None or sys.version_info < (3, 11))"
-    return subprocess.run([str(python()), "-c", code], capture_output=True).returncode == 0
+    try:
+        return subprocess.run([str(python()), "-c", code], capture_output=True).returncode == 0
+    except OSError:
+        return False  # no file, or not one that can be run
 
 
 def is_worth_keeping() -> bool:
@@ -105,14 +108,17 @@ def set_up() -> None:
 def make_venv() -> None:
     if VENV.exists():
         shutil.rmtree(VENV)
-    free = shutil.disk_usage(HOME).free / 1e9
-    if free < SPACE:
-        raise Stop(f"{SPACE:.0f} GB are needed on the disk of {HOME} and {free:.1f} GB are free; make room and try again")
+    if free_space() < SPACE:
+        raise Stop(f"{SPACE:.0f} GB are needed on the disk of {HOME}, {free_space():.1f} GB are free; make room and try again")
     VENV.mkdir()
     STAMP.write_text(UNFINISHED, encoding="utf-8")
     made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True)
     if made.returncode:
         raise Stop(why_no_venv(made.stdout + made.stderr))
+
+
+def free_space() -> float:
+    return shutil.disk_usage(str(HOME)).free / 1e9
 
 
 def why_no_venv(output: str) -> str:
@@ -128,10 +134,13 @@ def why_no_venv(output: str) -> str:
 def install() -> None:
     """Run pip, show what it is at, keep all it says in the log."""
     command = [str(python()), "-m", "pip", "install", "--progress-bar=off", "--disable-pip-version-check"]
-    with LOG.open("w", encoding="utf-8") as log:
+    if free_space() < SPACE + CACHE:
+        command.append("--no-cache-dir")
+    with tempfile.TemporaryDirectory(dir=str(VENV)) as scratch, LOG.open("w", encoding="utf-8") as log:
         pip = subprocess.Popen(
             [*command, "-r", "requirements.txt"],
             cwd=str(HOME),
+            env=dict(os.environ, TMPDIR=scratch),  # on the disk with the space, /tmp may be small
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -4,109 +4,226 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from course_utils.profiles import HOME, PROFILES
+from course_utils.errors import unknown
+from course_utils.profiles import HOME, PROFILES, settings
 
 NOTEBOOKS, SOLUTIONS, BUILD = HOME / "notebooks", HOME / "solutions", HOME / "build"
 
 
-def lab(options: argparse.Namespace, rest: list[str]) -> int:
-    """Open JupyterLab on the first lesson; other arguments go to JupyterLab."""
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={HOME}", "--LabApp.news_url=None"]
-    return subprocess.call([*command, f"--LabApp.default_url=/lab/tree/notebooks/{lessons(NOTEBOOKS, [])[0].name}", *rest])
+def lessons(folder: Path, wanted: list[str], suffix: str = ".ipynb") -> list[Path]:
+    """The lessons in `folder` whose name begins with one of `wanted` (3 is 03), or all.
 
-
-def lessons(folder: Path, wanted: list[str]) -> list[Path]:
-    """The notebooks of `folder` whose name begins with one of `wanted`, or all."""
-    from course_utils.errors import unknown
-
-    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
-    for name in wanted:
+    Raises:
+        ValueError: if there is no such lesson.
+    """
+    found = sorted(folder.glob(f"[0-9][0-9]_*{suffix}"))
+    if not found:
+        raise ValueError(f"{folder} holds no lesson (NN_name{suffix}); `git checkout {folder.name}` brings them back")
+    names = tuple(name.zfill(2) if name.isdigit() else name for name in wanted)
+    for name in names:
         if not any(path.stem.startswith(name) for path in found):
             raise unknown("lesson", name, [path.stem for path in found])
-    return [path for path in found if not wanted or any(path.stem.startswith(name) for name in wanted)]
+    return [path for path in found if not names or path.stem.startswith(names)]
 
 
-def run(options: argparse.Namespace, rest: list[str]) -> int:
+# -------------------------------------------------------------------------------------------------------- commands
+
+
+def lab(options: argparse.Namespace) -> int:
+    """Open JupyterLab on the first lesson; other arguments go to JupyterLab."""
+    first = lessons(NOTEBOOKS, [])[0].name
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={HOME}", "--LabApp.news_url=None"]
+    command += [f"--LabApp.default_url=/lab/tree/notebooks/{first}", *options.rest]
+    if sys.platform == "win32":
+        return subprocess.call(command)
+    os.execv(sys.executable, command)  # so that Ctrl-C reaches JupyterLab alone
+
+
+def run(options: argparse.Namespace) -> int:
     """Run lessons from top to bottom; print seconds and verdicts; keep the run notebooks in build/."""
-    for name, value in (("COURSE_PROFILE", options.profile), ("COURSE_DATA", options.data)):
-        if value:
-            os.environ[name] = value
-    results = [run_one(path) for path in lessons(SOLUTIONS if options.solutions else NOTEBOOKS, options.lessons)]
-    return 0 if all(results) else 1
+    choose_profile(options)
+    runs = []
+    for path in lessons(SOLUTIONS if options.solutions else NOTEBOOKS, options.lessons):
+        runs.append(run_notebook(path))
+        print(runs[-1], flush=True)
+    wrong = [one.lesson for one in runs if one.faults or (options.solutions and set(one.verdicts.values()) - {"passed"})]
+    print(f"{len(runs)} lessons in {sum(one.seconds for one in runs):.0f} s, run notebooks in {BUILD}")
+    if wrong:
+        print(f"course: something is wrong in {', '.join(wrong)}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
-def run_one(path: Path) -> bool:
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    from course_utils.checks.progress import verdicts
-
-    target = BUILD / path.parent.name / path.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    grades = target.with_suffix(".jsonl")
-    grades.unlink(missing_ok=True)
-    os.environ["COURSE_GRADES"], os.environ["TQDM_DISABLE"] = str(grades), "1"
-    started = time.time()
-    try:
-        papermill.execute_notebook(
-            path, target, cwd=path.parent, kernel_name="python3", progress_bar=False, execution_timeout=600
-        )
-        state = "  ".join(f"{id} {verdict}" for id, verdict in verdicts(grades).items())
-    except PapermillExecutionError as error:
-        state = f"FAILED in cell {error.cell_index}: {error.ename}: {error.evalue}"
-    print(f"{path.stem:<36} {time.time() - started:5.1f} s  {state}", flush=True)
-    return not state.startswith("FAILED")
-
-
-def build(options: argparse.Namespace, rest: list[str]) -> int:
+def build(options: argparse.Namespace) -> int:
     """Build both notebooks of each lesson whose source has changed."""
+    from nbclient.exceptions import CellExecutionError
+
     from course_utils.authoring import build as build_lesson
 
-    for source in sorted(SOLUTIONS.glob("[0-9][0-9]_*.py")):
-        if not options.lessons or any(source.stem.startswith(name) for name in options.lessons):
+    for source in lessons(SOLUTIONS, options.lessons, ".py"):
+        try:
             print(f"{source.stem}: {'built' if build_lesson(source, again=options.again) else 'is current'}", flush=True)
+        except CellExecutionError as error:
+            print(f"{source.stem}: a cell stopped with {error.ename}: {error.evalue}\n{line_in(error.traceback)}")
+            return 1
     return 0
 
 
-def progress(options: argparse.Namespace, rest: list[str]) -> int:
+def doctor(options: argparse.Namespace) -> int:
+    """Show what this machine has, what is missing and what that means; not zero if a lesson could not run."""
+    from course_utils.doctor import examine, report
+
+    choose_profile(options)
+    findings = examine(settings())
+    print(report(findings, settings().profile))
+    return 1 if any(finding.state == "missing" for finding in findings) else 0
+
+
+def progress(options: argparse.Namespace) -> int:
     """Show which exercises are passed and which are to do."""
     from course_utils.checks import progress as show
 
-    show()
+    for path in lessons(NOTEBOOKS, options.lessons):
+        show(path.stem[:2])
     return 0
+
+
+def choose_profile(options: argparse.Namespace) -> None:
+    """Put `--profile` and `--data` where the course reads them, here and in the kernels."""
+    if options.profile:
+        os.environ["COURSE_PROFILE"] = options.profile
+    if options.data:
+        if settings().profile != "full":
+            raise ValueError("--data is for the profile full; add --profile full")
+        folder = Path(options.data).expanduser()
+        os.environ["COURSE_DATA"] = str(folder.resolve()) if folder.exists() else options.data
+
+
+# ----------------------------------------------------------------------------------------------- running a notebook
+
+
+@dataclass
+class Run:
+    """One notebook run from top to bottom: the verdict of each exercise, and what went wrong."""
+
+    lesson: str
+    seconds: float = 0.0
+    verdicts: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        verdicts = "  ".join(f"{id} {verdict}" for id, verdict in self.verdicts.items())
+        return "\n    ".join([f"{self.lesson:<36} {self.seconds:5.1f} s  {verdicts}", *self.faults])
+
+
+def run_notebook(path: Path) -> Run:
+    from course_utils.checks.progress import verdicts
+
+    target = BUILD / path.parent.name / path.name
+    grades = target.with_suffix(".jsonl")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    grades.unlink(missing_ok=True)
+    os.environ["COURSE_GRADES"], os.environ["TQDM_DISABLE"] = str(grades), "1"
+    started = time.monotonic()
+    faults = fault_of(path, target)
+    found = verdicts(grades)
+    silent = [] if faults else [id for id in exercises(path) if id not in found]
+    if silent:
+        faults = [f"no verdict on {', '.join(silent)}: is there a check cell, and is it run?"]
+    return Run(path.stem, time.monotonic() - started, found, faults)
+
+
+def fault_of(path: Path, target: Path) -> list[str]:
+    """Run the notebook at `path` into `target`; what stopped it in a line or two, or nothing."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        papermill.execute_notebook(
+            path,
+            target,
+            cwd=path.parent,
+            kernel_name="python3",
+            progress_bar=False,
+            execution_timeout=600,
+            extra_arguments=["--IPKernelApp.log_level=40"],
+        )
+    except PapermillExecutionError as error:
+        where = line_in("\n".join(error.traceback)) or "    " + error.source.splitlines()[0]
+        return [f"cell [{error.exec_count}] stopped with {error.ename}: {error.evalue}", where]
+    except Exception as error:
+        return [f"it stopped with {type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"]
+    return []
+
+
+def line_in(traceback: str) -> str:
+    """The line of the cell at which IPython's traceback points first, or nothing."""
+    found = re.search(r"^-+> *(\d+) (.*)$", re.sub(r"\x1b\[[\d;]*m", "", traceback), re.MULTILINE)
+    return f"    line {found[1]}: {found[2].strip()}" if found else ""
+
+
+def exercises(path: Path) -> list[str]:
+    """The ids of the exercises of a lesson: those that have a check, and those that its notebook sets."""
+    import nbformat
+
+    from course_utils.checks import all_checks
+
+    cells = nbformat.read(path, as_version=4).cells
+    cells = [cell for cell in cells if "exercise" in cell.metadata.get("tags", [])]
+    set_here = re.findall(r"^# Exercise (\S+)", "\n".join(cell.source for cell in cells), re.MULTILINE)
+    return sorted({id for id in all_checks() if id.startswith(path.stem[:2] + ".")} | set(set_here))
+
+
+# ------------------------------------------------------------------------------------------------------ command line
 
 
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="course", description="Fine-tuning pretrained CNNs: run, build and check the course.")
-    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (lab, run, build, progress):
+    commands = main.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(command: Callable[[argparse.Namespace], int]) -> Callable[..., Any]:
         one = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         one.set_defaults(command=command)
-        if command in (run, build):
-            one.add_argument("lessons", nargs="*", metavar="NN", help="lessons such as 03 (default: all)")
+        return one.add_argument
+
+    add(lab)
+    for command in (run, build, doctor, progress):
+        argument = add(command)
+        if command is not doctor:
+            argument("lessons", nargs="*", metavar="NN", help="lessons such as 03 (default: all)")
+        if command in (run, doctor):
+            argument("--profile", choices=PROFILES, help="tiny (default) or full")
+            argument("--data", help="for the profile full: eurosat, pets, flowers102 or a folder of class folders")
         if command is run:
-            one.add_argument("--solutions", action="store_true", help="the notebooks with answers")
-            one.add_argument("--profile", choices=PROFILES, help="tiny (default) or full")
-            one.add_argument("--data", help="for the profile full: eurosat, pets, flowers102 or a folder of class folders")
+            argument("--solutions", action="store_true", help="the notebooks with answers")
         if command is build:
-            one.add_argument("--again", action="store_true", help="also lessons whose source has not changed")
+            argument("--again", action="store_true", help="also lessons whose source has not changed")
     return main
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # some terminals have no ✓
     options, rest = parser().parse_known_args(arguments)
+    options.rest = rest
     if rest and options.command is not lab:
         parser().error(f"unknown arguments {rest}; see `course {options.command.__name__} --help`")
     try:
-        return options.command(options, rest)
+        return options.command(options)
     except (ValueError, OSError) as error:
         print(f"course: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("course: stopped by hand", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
