@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -80,12 +81,13 @@ def param_groups(model: nn.Module, rates: dict[str, float]) -> list[dict]:
 
 
 def check_rate(rate: float) -> None:
-    if not (math.isfinite(rate) and rate > 0):
+    if not isinstance(rate, numbers.Real) or not (math.isfinite(rate) and rate > 0):
         raise ValueError(f"a learning rate is a positive number, not {rate!r}; common ones lie between 1e-5 and 0.1")
 
 
 def _part_of(name: str, rates: dict[str, float]) -> str:
     fitting = [part for part in rates if name == part or name.startswith(part + ".")]
     if not fitting:
-        raise ValueError(f"{name!r} learns but has no learning rate; name its part among {sorted(rates)} or freeze it")
+        part = name.partition(".")[0]
+        raise ValueError(f"{part!r} learns but has no learning rate (such as {name!r}); name it or freeze it")
     return max(fitting, key=len)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from course_utils.data import to_rgb
 from course_utils.finetune import check_rate, eval_mode, train_mode, trainable
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -44,7 +45,7 @@ class Epoch:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -52,10 +53,10 @@ def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
 
     Source: Szegedy et al., Rethinking the Inception Architecture for Computer Vision (2016).
     """
-    logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-    return F.cross_entropy(logits, labels) + 0.4 * sum(
-        F.cross_entropy(extra, labels) for extra in auxiliary if extra is not None
-    )
+    if not isinstance(outputs, tuple):
+        return F.cross_entropy(outputs, labels)
+    loss, *auxiliary = (F.cross_entropy(logits, labels) for logits in outputs if logits is not None)
+    return loss + 0.4 * torch.stack(auxiliary).sum() if auxiliary else loss
 
 
 def correct(outputs: Tensor, labels: Tensor) -> int:
@@ -74,9 +75,10 @@ def train_one_epoch(
         Loss and accuracy averaged over the pictures, each measured when its batch was shown, before the step.
 
     Raises:
-        ValueError: if the loader is empty, or a batch holds one picture only and batch norm cannot learn from it.
-        FloatingPointError: if the loss is not finite; the message names the batch and the learning rates.
+        ValueError: if nothing learns, the loader is empty, or batch norm cannot learn from a batch of one picture.
+        FloatingPointError: if the loss is not finite, before the step; the message names batch and learning rates.
     """
+    check_learns(model)
     train_mode(model)
     device = device_of(model)
     meter = Meter()
@@ -85,11 +87,11 @@ def train_one_epoch(
             images, labels = images.to(device), labels.to(device)
             logits = forward(model, images)
             loss = loss_function(logits, labels)
+            meter.add(loss, logits, labels)
+            check_finite(meter, optimizer, note)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            meter.add(loss, logits, labels)
-            check_finite(meter, optimizer, note)
             batches.set_postfix_str(f"loss {meter.last:.3f}, {meter.speed:.0f} pictures/s", refresh=False)
     return meter.score()
 
@@ -101,8 +103,8 @@ def forward(model: nn.Module, images: Tensor) -> Tensor:
         if "more than 1 value per channel" not in str(error):
             raise
         raise ValueError(
-            f"batch norm cannot learn from a batch of {len(images)} picture(s) of {tuple(images.shape[2:])} pixels; use another "
-            "batch size, DataLoader(..., drop_last=True), larger pictures, or freeze the batch norm"
+            f"batch norm cannot learn from a batch of {len(images)} picture(s) of {tuple(images.shape[2:])} pixels; use "
+            "another batch size, DataLoader(..., drop_last=True), larger pictures, or freeze the batch norm"
         ) from error
 
 
@@ -148,11 +150,9 @@ def fit(
     try:
         for number in range(1, epochs + 1):
             before_epoch(number)
-            started = time.perf_counter()
-            train = train_one_epoch(
-                model, train_loader, optimizer, loss_function=loss_function, note=f"epoch {number}/{epochs}"
-            )
-            speed = count(train_loader) / (time.perf_counter() - started)
+            batches, started = Counted(train_loader), time.perf_counter()
+            train = train_one_epoch(model, batches, optimizer, loss_function=loss_function, note=f"epoch {number}/{epochs}")
+            speed = batches.images / (time.perf_counter() - started)
             val = evaluate(model, val_loader, loss_function=loss_function)
             history.append(Epoch(number, train, val, speed))
             after_epoch(history[-1])
@@ -166,14 +166,18 @@ def check_fit(model: nn.Module, optimizer: Optimizer, epochs: int) -> None:
         raise ValueError(f"epochs={epochs!r}; give a whole number of 1 or more")
     for group in optimizer.param_groups:
         check_rate(float(group["lr"]))
+    check_learns(model)
     mine = {id(parameter) for parameter in model.parameters()}
     known = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad and id(p) in mine]
-    if not trainable(model):
-        raise ValueError("nothing learns: every parameter of the model is frozen; unfreeze its head at least")
     if not known:
         raise ValueError(
             "the optimizer holds no parameter of this model that learns; build it after replacing and freezing layers"
         )
+
+
+def check_learns(model: nn.Module) -> None:
+    if not trainable(model):
+        raise ValueError("nothing learns: every parameter of the model is frozen; unfreeze its head at least")
 
 
 # --------------------------------------------------------------------------------------------------------- helpers
@@ -189,7 +193,7 @@ class Meter:
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.last = loss.item()
         self.loss += self.last * len(labels)
-        self.hits += correct(logits.detach(), labels)
+        self.hits += correct(logits, labels)
         self.images += len(labels)
         self.batches += 1
 
@@ -212,10 +216,19 @@ def check_finite(meter: Meter, optimizer: Optimizer, note: str) -> None:
         )
 
 
-def count(loader: Batches) -> int:
-    """How many pictures one pass over `loader` shows."""
-    dataset = getattr(loader, "dataset", None)
-    return len(dataset) if isinstance(dataset, Sized) else sum(len(labels) for _, labels in loader)
+class Counted:
+    """The batches of `loader`, and the number of pictures shown so far (`drop_last` or a sampler may leave some out)."""
+
+    def __init__(self, loader: Batches):
+        self.loader, self.images = loader, 0
+
+    def __len__(self) -> int:
+        return len(self.loader)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self.loader:
+            self.images += len(labels)
+            yield images, labels
 
 
 def progress(loader: Batches, note: str) -> tqdm:
@@ -245,7 +258,7 @@ def predict(
     """
     batch = as_batch(images, transform).to(device_of(model))
     with eval_mode(model), torch.inference_mode():
-        probabilities = model(batch).softmax(1)
+        probabilities = as_probabilities(model(batch))
     if probabilities.shape[1] != len(classes):
         raise ValueError(f"the model has {probabilities.shape[1]} outputs, but {len(classes)} class names were given")
     if not 1 <= k <= len(classes):
@@ -257,10 +270,17 @@ def predict(
     ]
 
 
+def as_probabilities(logits: Tensor) -> Tensor:
+    """One probability per class; a single logit is that of the second of two classes."""
+    if logits.shape[1] == 1:
+        return torch.cat([torch.sigmoid(-logits), torch.sigmoid(logits)], 1)
+    return logits.softmax(1)
+
+
 def as_batch(images: Image.Image | Tensor | Sequence[Image.Image], transform: Callable[[Image.Image], Tensor] | None) -> Tensor:
     if isinstance(images, Tensor):
         return images if images.dim() == 4 else images[None]
     many = [images] if isinstance(images, Image.Image) else list(images)
     if transform is None:
         raise ValueError("PIL pictures need a transform; give the one from weights.transforms()")
-    return torch.stack([transform(image.convert("RGB")) for image in many])
+    return torch.stack([transform(to_rgb(image)) for image in many])
