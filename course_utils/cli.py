@@ -43,6 +43,8 @@ def lab(options: argparse.Namespace) -> int:
     first = lessons(NOTEBOOKS, [])[0].name
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={HOME}", "--LabApp.news_url=None"]
     command += [f"--LabApp.default_url=/lab/tree/notebooks/{first}", *options.rest]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # in a container there is nobody else
     if sys.platform == "win32":
         return subprocess.call(command)
     os.execv(sys.executable, command)  # so that Ctrl-C reaches JupyterLab alone

@@ -187,13 +187,15 @@ def test_progress_shows_one_lesson(home, capsys, monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="JupyterLab is a child process there")
-def test_lab_becomes_jupyterlab_with_the_arguments_given(home, monkeypatch):
+@pytest.mark.parametrize(("root", "rest"), [(1000, []), (0, ["--allow-root"])])
+def test_lab_becomes_jupyterlab_with_the_arguments_given(home, monkeypatch, root, rest):
     put(home / "notebooks", "00_start_here", "x = 1")
     started = mock.Mock(return_value=None)
     monkeypatch.setattr(os, "execv", started)
+    monkeypatch.setattr(os, "geteuid", lambda: root)
     cli.main(["lab", "--no-browser", "--port", "8899"])
     program, command = started.call_args.args
     assert program == sys.executable
     assert command[:3] == [sys.executable, "-m", "jupyterlab"]
     assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in command
-    assert command[-3:] == ["--no-browser", "--port", "8899"]
+    assert command[6:] == ["--no-browser", "--port", "8899", *rest]
