@@ -1,0 +1,112 @@
+"""Figures: of any plain record one, with labels, closed, and without a warning."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageColor
+
+from course_utils import plots
+from course_utils.train import Epoch, Score
+
+
+@pytest.fixture
+def history():
+    return [Epoch(i, Score(1 / i, i / 5), Score(1.2 / i, (i if i < 3 else 2) / 5), 100.0) for i in (1, 2, 3)]
+
+
+def draw(figure) -> Image.Image:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    assert plt.get_fignums() == [], "the figure is closed, so that a notebook shows it once"
+    return Image.open(file)
+
+
+def texts(figure) -> list[str]:
+    return [text.get_text() for ax in figure.axes for text in ax.texts]
+
+
+def test_a_learning_curve(history):
+    figure = plots.learning_curve(history, title="Two lines")
+    image = draw(figure)
+    assert 500 < image.width < 700
+    assert figure.get_suptitle() == "Two lines"
+    assert [ax.get_xlabel() for ax in figure.axes] == ["epoch", "epoch"]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["loss per picture", "share right"]
+    assert texts(figure) == ["train", "val", "train", "val", "best 0.40"]
+
+
+def test_a_curve_of_one_epoch(history):
+    draw(plots.learning_curve(history[:1]))
+
+
+def test_a_curve_of_no_epoch():
+    with pytest.raises(ValueError, match="the history has no epoch, so there is no curve; train for one epoch at least"):
+        plots.learning_curve([])
+
+
+PICTURE = Image.new("RGB", (64, 64), "red")
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 9, 20])
+def test_pictures_in_rows(count):
+    figure = plots.show_images([PICTURE] * count, [f"picture {i}" for i in range(count)], columns=8, title="All")
+    draw(figure)
+    shown = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_title() for ax in shown] == [f"picture {i}" for i in range(count)]
+
+
+def test_all_kinds_of_pictures():
+    images = [PICTURE, np.asarray(PICTURE), torch.rand(3, 8, 8), torch.randn(3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)]
+    draw(plots.show_images([*images, torch.rand(1, 8, 8), torch.ones(3, 8, 8)]))
+    draw(plots.show_images(torch.rand(2, 3, 8, 8)))
+
+
+def test_a_tensor_of_floats_is_stretched_and_bytes_stay():
+    assert plots.as_picture(torch.tensor([[[-2.0, 2.0]]])).flatten().tolist() == [0, 1]
+    assert plots.as_picture(torch.full((3, 1, 1), 7, dtype=torch.uint8)).tolist() == [[[7, 7, 7]]]
+    assert np.isfinite(plots.as_picture(torch.ones(3, 2, 2))).all()
+
+
+def test_no_picture():
+    with pytest.raises(ValueError, match="there is no picture to show; give at least one"):
+        plots.show_images([])
+
+
+def test_dots():
+    figure = plots.dots({"scratch": [0.2, 0.3], "head": [0.7, 0.72, 0.71]}, title="Two ways")
+    draw(figure)
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["head", "scratch"]
+    assert texts(figure) == ["0.71", "0.25"]
+    assert ax.get_xlabel() == "accuracy on test pictures"
+
+
+def test_bars():
+    figure = plots.bars({"features": 14_714_688, "classifier": 123_642_856}, x="parameters")
+    draw(figure)
+    assert sorted(texts(figure)) == ["123,642,856", "14,714,688"]
+
+
+def lightness(colour: str) -> float:
+    return float(np.dot(ImageColor.getrgb(colour), (0.299, 0.587, 0.114)))
+
+
+def test_colours_differ_in_grey_too():
+    """Things that stand in one figure can be told apart in a print without colours."""
+    for names in (("train", "val"), ("scratch", "head", "layer4 + head", "all")):
+        greys = sorted(lightness(plots.colour_of(name)) for name in names)
+        assert all(b - a > 15 for a, b in zip(greys, greys[1:], strict=False)), dict(zip(names, greys, strict=True))
+
+
+def test_a_name_without_a_colour_gets_one():
+    assert plots.colour_of("something", 2) in plots.OTHERS
+    assert plots.colour_of("head") == plots.COLOURS["head"]
