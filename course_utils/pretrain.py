@@ -279,14 +279,19 @@ def write_card(folder: Path = WEIGHTS) -> None:
     write(folder / "README.md", card_text(cards).encode())
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description="Train the weights of this course on the world `shapes`.")
     parser.add_argument("names", nargs="*", help=f"which networks: {', '.join(RECIPES)} (default: all)")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16: faster on processors that have it")
     parser.add_argument("--card", action="store_true", help="train nothing, only write the model card from cards.json")
     options = parser.parse_args()
-    if not set(options.names) <= set(RECIPES):
-        parser.error(f"there are recipes for {', '.join(RECIPES)}, not for {', '.join(set(options.names) - set(RECIPES))}")
+    unknown = [name for name in options.names if name not in RECIPES]
+    if unknown:
+        parser.error(f"there are recipes for {', '.join(RECIPES)}, not for {', '.join(unknown)}")
     for name in [] if options.card else options.names or RECIPES:
         pretrain(name, bf16=options.bf16)
     write_card()
+
+
+if __name__ == "__main__":
+    main()

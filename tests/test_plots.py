@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 
 import matplotlib as mpl
 
@@ -104,7 +105,7 @@ def test_colours_differ_in_grey_too():
     """Things that stand in one figure can be told apart in a print without colours."""
     for names in (("train", "val"), ("scratch", "head", "layer4 + head", "all")):
         greys = sorted(lightness(plots.colour_of(name)) for name in names)
-        assert all(b - a > 15 for a, b in zip(greys, greys[1:], strict=False)), dict(zip(names, greys, strict=True))
+        assert all(b - a > 15 for a, b in pairwise(greys)), dict(zip(names, greys, strict=True))
 
 
 def test_a_name_without_a_colour_gets_one():

@@ -1,0 +1,150 @@
+"""The profile full, offline: small files of our own lie where the downloads would lie, in the same format."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+from torchvision import datasets
+
+from course_utils import data as data_module
+from course_utils.data import NAMED, open_data
+from course_utils.models import fresh, load_model, replace_head
+from course_utils.profiles import settings
+from course_utils.train import fit
+from course_utils.weights import download_place, get_weights
+
+
+@pytest.fixture(autouse=True)
+def full(monkeypatch, tmp_path):
+    """The profile full with empty folders for data sets and weights."""
+    monkeypatch.setenv("COURSE_PROFILE", "full")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(data_module, "FULL", tmp_path / "full")
+    return tmp_path / "full"
+
+
+def sizes(data) -> list[int]:
+    return [len(loader.dataset) for loader in (data.train, data.val, data.test)]
+
+
+def test_eurosat(full, plant):
+    names = {"AnnualCrop": 10, "Forest": 10, "River": 8}
+    plant(full / "eurosat" / "2750", names, suffix=".jpg", size=(64, 64))
+    data = open_data(settings(workers=0))
+    assert data.classes == tuple(names)
+    assert sizes(data) == [7 + 7 + 6, 1 + 1 + 1, 2 + 2 + 1]
+    images, labels = next(iter(data.val))
+    assert images.shape == (3, 3, 224, 224)
+    assert labels.tolist() == [0, 1, 2]
+
+
+def test_eurosat_is_divided_by_the_seed(full, plant):
+    plant(full / "eurosat" / "2750", {"Forest": 20, "River": 20}, suffix=".jpg")
+    splits = [open_data(settings(workers=0, seed=seed)).train.dataset.samples for seed in (0, 0, 1)]
+    assert splits[0] == splits[1] != splits[2]
+
+
+def test_oxford_iiit_pet(full):
+    root = full / "oxford-iiit-pet"
+    (root / "images").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    lines: dict[str, list[str]] = {"trainval": [], "test": []}
+    for label, name in enumerate(("Abyssinian", "american_bulldog"), 1):
+        for i in range(15):
+            Image.new("RGB", (80, 60), (label * 60, i, 0)).save(root / "images" / f"{name}_{i}.jpg")
+            lines["test" if i >= 10 else "trainval"].append(f"{name}_{i} {label} {label} 1")
+    for split, content in lines.items():
+        (root / "annotations" / f"{split}.txt").write_text("\n".join(content) + "\n")
+    data = open_data(settings(workers=0, data="pets"))
+    assert data.classes == ("Abyssinian", "American Bulldog")
+    assert sizes(data) == [16, 4, 10]
+    assert next(iter(data.test))[0].shape == (10, 3, 224, 224)
+
+
+def test_flowers102(full, monkeypatch):
+    root = full / "flowers-102"
+    (root / "jpg").mkdir(parents=True)
+    for i in range(1, 13):
+        Image.new("RGB", (70, 70), (i, 90, 90)).save(root / "jpg" / f"image_{i:05}.jpg")
+    savemat(root / "imagelabels.mat", {"labels": np.array([1, 2, 102] * 4)})
+    savemat(root / "setid.mat", {"trnid": np.arange(1, 7), "valid": np.arange(7, 10), "tstid": np.arange(10, 13)})
+    files = dict(datasets.Flowers102._file_dict)
+    for key, name in (("label", "imagelabels.mat"), ("setid", "setid.mat")):
+        files[key] = (name, hashlib.md5((root / name).read_bytes()).hexdigest())
+    monkeypatch.setattr(datasets.Flowers102, "_file_dict", files)
+    data = open_data(settings(workers=0, data="flowers102"))
+    assert len(data.classes) == 102
+    assert data.classes[0] == "pink primrose"
+    assert sizes(data) == [6, 3, 3]
+    assert next(iter(data.val))[1].tolist() == [0, 1, 101]
+
+
+def test_any_folder_of_class_folders(tmp_path, plant, monkeypatch):
+    plant(tmp_path / "mine", {"left": 10, "right": 10})
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "mine"))
+    data = open_data(settings(workers=0))
+    assert data.classes == ("left", "right")
+    assert sizes(data) == [14, 2, 4]
+    monkeypatch.setenv("COURSE_DATA", "mine")
+    monkeypatch.chdir(tmp_path)
+    assert open_data(settings(workers=0)).classes == ("left", "right")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_without_network_the_error_names_size_and_place(full, name, reached):
+    with pytest.raises(FileNotFoundError) as caught:
+        open_data(settings(workers=0, data=name))
+    words = str(caught.value)
+    assert reached, "it tried"
+    _, megabytes, folder = NAMED[name]
+    assert words.startswith(
+        f"the data set {name!r} (about {megabytes} MB) is not on this machine and could not be downloaded ("
+    )
+    assert f"copy it from a machine that has it to {full / folder}, or name a folder of class folders in COURSE_DATA" in words
+
+
+@pytest.mark.parametrize("name", ["eurosat", "flowers102"])
+def test_a_download_that_was_cut_off_does_not_pass_for_the_data(full, name, reached):
+    """After a failed download there may be an empty folder; the second try says the same as the first."""
+    messages = []
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError) as caught:
+            open_data(settings(workers=0, data=name))
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "vgg16"])
+def test_from_pictures_to_a_trained_head(tmp_path, plant, monkeypatch, architecture):
+    """ImageNet's architecture and sizes, a checkpoint in torch's hub folder, a folder of pictures, one epoch."""
+    place = download_place(get_weights(architecture, "imagenet"))
+    place.parent.mkdir(parents=True)
+    with torch.device("meta"):
+        shapes = fresh(architecture).state_dict()
+    torch.save({name: small(value) for name, value in shapes.items()}, place)
+    plant(tmp_path / "mine", {"left": 4, "right": 4})
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "mine"))
+    run = settings(workers=0, batch_size=4)
+    data = open_data(run)
+    model = load_model(architecture, weights=run.weights)
+    assert get_weights(architecture, run.weights).meta["categories"][:1] == ["tench"]
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    replace_head(model, len(data.classes))
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    (epoch,) = fit(model, data.train, data.val, optimizer, epochs=1)
+    assert np.isfinite(epoch.val.loss)
+
+
+def test_imagenet_transforms_are_for_224_pixels():
+    assert get_weights("resnet18", settings().weights).transforms().crop_size == [224]
+
+
+def small(value: torch.Tensor) -> torch.Tensor:
+    """A tensor of that shape which takes no room on the disk: one value, shown everywhere."""
+    return torch.full((1,), 0.01).expand(value.shape) if value.is_floating_point() else torch.zeros((), dtype=value.dtype)
