@@ -45,8 +45,7 @@ def read_source(path: Path) -> NotebookNode:
             )
         cell.metadata = NotebookNode(tags=tags) if tags else NotebookNode()
         cell.id = cell_id(cell.source, tags, f"{lesson}-{number:02}", path.name)
-    first = notebook.cells[0]
-    first.source += "\n\n" + links(path, "{other}")
+    notebook.cells[0].source += "\n\n" + links(path, "{other}")
     notebook.metadata = NotebookNode(kernelspec=NotebookNode(KERNEL), source=fingerprint(path))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
@@ -73,7 +72,9 @@ def links(path: Path, other: str) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    """Changes when the source does, and when a neighbour comes or goes, since the links name the neighbours."""
+    content = path.read_text(encoding="utf-8") + links(path, "")
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def solution_of(notebook: NotebookNode, lesson: str) -> NotebookNode:
@@ -91,8 +92,13 @@ def blank(notebook: NotebookNode, lesson: str) -> NotebookNode:
     result.cells[0].source = result.cells[0].source.replace("{other}", f"[solution](../solutions/{lesson}.ipynb)")
     result.cells = [cell for cell in result.cells if "solution" not in cell.metadata.get("tags", [])]
     for cell in result.cells:
-        if {"exercise", "check"} & set(cell.metadata.get("tags", [])):
-            cell.source = ANSWER.sub(lambda found: found[1] + STUB, cell.source + "\n").rstrip("\n")
+        tags = cell.metadata.get("tags", [])
+        if "exercise" in tags:
+            cell.source, answers = ANSWER.subn(lambda found: found[1] + STUB, cell.source + "\n")
+            cell.source = cell.source.rstrip("\n")
+            if answers != 1:
+                raise ValueError(f"{lesson}: cell {cell.id} has {answers} marked answers; an exercise cell has one")
+        if "exercise" in tags or "check" in tags:
             cell.outputs, cell.execution_count = [], None
         if "### BEGIN SOLUTION" in cell.source or "### END SOLUTION" in cell.source:
             raise ValueError(
@@ -117,7 +123,7 @@ def environment(**values: str | None) -> Iterator[None]:
 
 
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """Run `notebook` on the tiny profile and keep what it shows, without progress bars, timings or warnings' addresses."""
+    """Run `notebook` on the tiny profile and keep what it shows, without progress bars and times of day."""
     with (
         tempfile.TemporaryDirectory() as scratch,
         environment(TQDM_DISABLE="1", COURSE_PROFILE=None, COURSE_GRADES=f"{scratch}/grades.jsonl", MPLBACKEND=None),
@@ -133,9 +139,8 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
         client.execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            output.metadata = NotebookNode() if "metadata" in output else output.get("metadata")
-            if output.output_type == "stream":
-                output.pop("metadata", None)
+            if "metadata" in output:
+                output.metadata = NotebookNode()
     notebook.metadata = NotebookNode(kernelspec=NotebookNode(KERNEL), source=notebook.metadata["source"])
     return notebook
 
