@@ -96,10 +96,12 @@ def is_worth_keeping() -> bool:
 
 def set_up() -> None:
     started = time.time()
-    if not is_worth_keeping():
+    if is_worth_keeping():
+        print("bringing .venv up to date", flush=True)
+    else:
         make_venv()
+        print(f"installing packages into {VENV}: this takes some minutes, once", flush=True)
     STAMP.write_text(UNFINISHED, encoding="utf-8")
-    print("installing packages into .venv: the first time this takes some minutes and some gigabytes", flush=True)
     install()
     STAMP.write_text(fingerprint(), encoding="utf-8")
     print(f"the set-up is ready ({time.time() - started:.0f} s)", flush=True)

@@ -58,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
         runs.append(run_notebook(path))
         print(runs[-1], flush=True)
     wrong = [one.lesson for one in runs if one.faults or (options.solutions and set(one.verdicts.values()) - {"passed"})]
-    print(f"{len(runs)} lessons in {sum(one.seconds for one in runs):.0f} s, run notebooks in {BUILD}")
+    seconds, exercises = sum(one.seconds for one in runs), sum(len(one.verdicts) for one in runs)
+    print(f"lessons: {len(runs)}, verdicts: {exercises}, {seconds:.0f} s; the run notebooks are in {BUILD}")
     if wrong:
         print(f"course: something is wrong in {', '.join(wrong)}", file=sys.stderr)
     return 1 if wrong else 0
@@ -137,7 +138,7 @@ def run_notebook(path: Path) -> Run:
     started = time.monotonic()
     faults = fault_of(path, target)
     found = verdicts(grades)
-    silent = [] if faults else [id for id in exercises(path) if id not in found]
+    silent = [] if faults else [id for id in exercises_of(path) if id not in found]
     if silent:
         faults = [f"no verdict on {', '.join(silent)}: is there a check cell, and is it run?"]
     return Run(path.stem, time.monotonic() - started, found, faults)
@@ -172,7 +173,7 @@ def line_in(traceback: str) -> str:
     return f"    line {found[1]}: {found[2].strip()}" if found else ""
 
 
-def exercises(path: Path) -> list[str]:
+def exercises_of(path: Path) -> list[str]:
     """The ids of the exercises of a lesson: those that have a check, and those that its notebook sets."""
     import nbformat
 
