@@ -1,0 +1,87 @@
+"""Every notebook runs from top to bottom as a learner would run it, with nothing solved and without a network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from unittest import mock
+
+import nbformat
+import pytest
+import torch
+from torch import Tensor
+
+from course_utils import cli
+from course_utils.models import fresh
+from course_utils.profiles import HOME
+from course_utils.weights import get_weights
+from course_utils.worlds import picture
+
+pytestmark = pytest.mark.notebook
+
+NOTEBOOKS = sorted((HOME / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+ON_FULL = [path for path in NOTEBOOKS if path.stem[:2] in ("01", "02", "03", "04")]
+DEAD_END = "http://127.0.0.1:9"  # where nobody listens: a kernel that wants to download something fails at once
+
+
+@pytest.fixture(autouse=True)
+def unplugged(tmp_path, monkeypatch):
+    """The kernel's surroundings: no network, a build folder of the test, weights where the test puts them."""
+    with mock.patch.dict(os.environ):
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            os.environ[name] = DEAD_END
+        os.environ.pop("MPLBACKEND", None)
+        os.environ["TORCH_HOME"] = str(tmp_path / "torch")
+        os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+        monkeypatch.setattr(cli, "BUILD", tmp_path / "build")
+        yield
+
+
+def exercises(path: Path) -> list[str]:
+    cells = nbformat.read(path, as_version=4).cells
+    return [
+        cell.id.removeprefix("exercise-").replace("-", ".") for cell in cells if "exercise" in cell.metadata.get("tags", [])
+    ]
+
+
+def run(path: Path) -> None:
+    """Run the notebook; everything is to do, and nothing is wrong."""
+    done = cli.run_notebook(path)
+    assert done.faults == [], str(done)
+    assert done.verdicts == dict.fromkeys(exercises(path), "to do")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_an_unsolved_notebook_runs_to_its_end(path):
+    run(path)
+
+
+# -------------------------------------------------------------------------------------------------- the profile full
+
+
+def stand_in(name: str, value: Tensor) -> Tensor:
+    """For the millions of values in VGG's hidden layers one zero, which takes no room on the disk."""
+    return torch.zeros(1).expand(value.shape) if name.startswith("classifier") and value.dim() == 2 else value
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory) -> Path:
+    """Small files of our own where the downloads would lie: weights of ImageNet's sizes, and a folder of class folders."""
+    home = tmp_path_factory.mktemp("full")
+    place = home / "torch" / "hub" / "checkpoints"
+    place.mkdir(parents=True)
+    torch.manual_seed(0)
+    for architecture in ("resnet18", "vgg16"):
+        state = {name: stand_in(name, value) for name, value in fresh(architecture).state_dict().items()}
+        torch.save(state, place / get_weights(architecture, "imagenet").url.rpartition("/")[2])
+    for name in ("boat", "fish", "tree"):
+        (home / "data" / name).mkdir(parents=True)
+        for i in range(12):
+            picture("things", name, 5, i).save(home / "data" / name / f"{i:02}.png")
+    return home
+
+
+@pytest.mark.parametrize("path", ON_FULL, ids=lambda path: path.stem)
+def test_the_profile_full_runs_on_files_that_lie_there(path, full):
+    os.environ.update(COURSE_PROFILE="full", COURSE_DATA=str(full / "data"), TORCH_HOME=str(full / "torch"))
+    run(path)
