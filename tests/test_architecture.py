@@ -17,7 +17,7 @@ from course_utils.authoring import TAGS, blank, fingerprint, read_source, soluti
 from course_utils.profiles import HOME
 
 PACKAGE = HOME / "course_utils"
-LEFT_TO_RIGHT = ("errors", "profiles", "worlds", "weights", "data", "models", "finetune", "train", "plots", "checks")
+LEFT_TO_RIGHT = ("errors", "profiles", "worlds", "weights", "data", "models", "finetune", "train", "sweeps", "plots", "checks")
 ALONE = "authoring"  # imports nothing of the course, and only the commands use it
 ON_TOP = ("cli", "doctor", "pretrain")  # commands: each may use what it needs, and nothing uses them
 
@@ -39,15 +39,19 @@ def room_of(path: Path) -> str:
 
 
 def rooms_used(path: Path) -> set[str]:
-    """The modules of the course that `path` imports, anywhere in it."""
-    names: set[str] = set()
+    """The modules of the course that `path` imports, anywhere in it, through the public door or directly."""
+    behind = {name: room for room, names in course_utils.ROOMS.items() for name in names}
+    found: set[str] = set()
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("course_utils.")}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path.name}: write `from course_utils.… import`, not a relative import"
-            names |= {f"{node.module}.{alias.name}" if node.module == "course_utils" else node.module for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("course_utils.")}
+            if node.module == "course_utils":
+                found |= {behind.get(alias.name, alias.name) for alias in node.names}
+            elif node.module.startswith("course_utils."):
+                found.add(node.module.split(".")[1])
+    return found
 
 
 def test_every_room_has_its_place():
