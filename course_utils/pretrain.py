@@ -187,7 +187,11 @@ def pretrain(name: str, *, bf16: bool, recipe: Recipe | None = None, folder: Pat
 
 def publish(name: str, content: bytes, card: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Write the weight file, then the cards that describe it."""
-    file = {"file": f"{name}-shapes.safetensors", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    file: dict[str, Any] = {
+        "file": f"{name}-shapes.safetensors",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / file["file"], content)
     cards = folder / "cards.json"
