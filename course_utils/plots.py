@@ -180,5 +180,180 @@ def label_ends(ax: Axes, series: Mapping[str, Sequence[float]], *, gap: float = 
         height = max(value, height)
         line = ax.lines[list(series).index(name)]
         end = np.asarray(line.get_xdata())[-1]
-        ax.annotate(name, (end, height), xytext=(6, 0), textcoords="offset points", color=line.get_color(), va="center")
+        away = {"xytext": (6, 0), "textcoords": "offset points", "annotation_clip": False}
+        ax.annotate(name, (end, height), color=line.get_color(), va="center", **away)
         height += gap * (top - bottom)
+
+
+STATES = {"fixed": "#c8c8c8", "learns": "#a6d5f5", "new": "#f3c14f"}  # what happens to a part of a network
+
+
+def networks(
+    rows: Mapping[str, Mapping[str, str]], *, title: str = "", together: Mapping[str, Sequence[str]] | None = None
+) -> Figure:
+    """One network per row, its parts as boxes; the word in a box says what happens to the part and gives the colour.
+
+    Args:
+        together: for each text beside a bracket, the first and the last of the rows that the bracket joins.
+    """
+    figure, ax = axes(width=7, height=0.5 + 0.5 * len(rows))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    for y, parts in enumerate(rows.values()):
+        for x, (part, word) in enumerate(parts.items()):
+            ax.barh(y, 0.94, left=x, height=0.66, align="center", color=STATES[word], edgecolor="black", linewidth=0.6)
+            ax.annotate(f"{part}\n{word}", (x + 0.47, y), ha="center", va="center", fontsize=7.5)
+    names, right = list(rows), max(map(len, rows.values())) + 0.05
+    for text, (first, last) in (together or {}).items():
+        top, bottom = names.index(first) - 0.33, names.index(last) + 0.33
+        ax.plot([right, right + 0.1, right + 0.1, right], [top, top, bottom, bottom], color="black", linewidth=1)
+        ax.annotate(text, (right + 0.2, (top + bottom) / 2), va="center", annotation_clip=False)
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.tick_params(length=0)
+    ax.set_xticks([])
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def tensor_sizes(sizes: Mapping[str, Sequence[int]], *, title: str = "") -> Figure:
+    """One square per tensor of (channels, height, width), its side to scale; a list of (values,) is drawn as a line."""
+    figure, ax = axes(width=7.6, height=1.6, title=title)
+    largest = max(size[-1] for size in sizes.values() if len(size) == 3)
+    for x, (name, (channels, *places)) in enumerate(sizes.items()):
+        side = 0.85 * places[-1] / largest if places else 0.0
+        ax.add_patch(plt.Rectangle((x - side / 2, -side / 2), side, side, facecolor=OTHERS[4], edgecolor="black"))
+        ax.annotate(name, (x, 0.52), ha="center", fontsize=8.5)
+        ax.annotate("×".join(map(str, [channels, *places])), (x, -0.55), ha="center", va="top", fontsize=8.5)
+    ax.set_xlim(-0.5, len(sizes) - 0.5)
+    ax.set_ylim(-0.75, 0.7)
+    ax.set_aspect("equal")
+    ax.axis("off")
+    return figure
+
+
+def opposite_bars(left: Mapping[str, float], right: Mapping[str, float], *, labels: tuple[str, str], title: str = "") -> Figure:
+    """Two quantities of the same things, each as shares of its sum, as bars that grow apart; `labels` name the quantities."""
+    figure, pair = plt.subplots(1, 2, figsize=(7, 0.9 + 0.3 * len(left)), dpi=90, layout="constrained", sharey=True)
+    plt.close(figure)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    for ax, values, label, colour, way in zip(pair, (left, right), labels, OTHERS, (-1, 1), strict=False):
+        shares = {name: 100 * value / sum(values.values()) for name, value in values.items()}
+        ax.barh(list(shares), list(shares.values()), color=colour)
+        for row, share in enumerate(shares.values()):
+            side = "right" if way < 0 else "left"
+            place = {"xytext": (4 * way, 0), "textcoords": "offset points", "ha": side, "va": "center", "fontsize": 9}
+            ax.annotate(f"{share:.1f} %", (share, row), **place)
+        ax.set_xlim((0, 120)[::way])
+        ax.set_xticks(range(0, 101, 25))
+        ax.set_xlabel(label)
+        ax.spines[["top", "left" if way < 0 else "right"]].set_visible(False)
+    pair[0].invert_yaxis()
+    pair[0].tick_params(axis="y", left=False, labelleft=False)
+    pair[1].tick_params(axis="y", labelleft=True, length=0)
+    return figure
+
+
+def phases(histories: Mapping[str, Sequence[Epoch]], *, title: str = "") -> Figure:
+    """Accuracy over the epochs of several phases in a row, a line where the next one begins, its name on its side.
+
+    Raises:
+        ValueError: if a phase has no epoch.
+    """
+    if not histories or not all(histories.values()):
+        raise ValueError("a phase has no epoch, so there is no curve; train for one epoch at least in each")
+    figure, ax = axes(width=7, title=title, x="epoch", y="share right")
+    epochs = [epoch for history in histories.values() for epoch in history]
+    for split in ("train", "val"):
+        values = [getattr(epoch, split).accuracy for epoch in epochs]
+        ax.plot(range(1, len(values) + 1), values, color=COLOURS[split], linestyle="-" if split == "val" else "--", marker=".")
+    start = 0.5
+    for name, history in histories.items():
+        if start > 1:
+            ax.axvline(start, color="black", linewidth=1)
+        ax.annotate(name, (start + len(history) / 2, 1.06), ha="center", va="center", fontsize=9)
+        start += len(history)
+    ax.set_ylim(0, 1.12)
+    label_ends(ax, {split: [getattr(epochs[-1], split).accuracy] for split in ("train", "val")})
+    ax.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def cut_bars(shares: Mapping[str, float], labels: Sequence[str], *, title: str = "", x: str = "") -> Figure:
+    """One bar of 100 % per name; its last part, `shares` of it, is lifted out in the colour of a head, beside its label."""
+    figure, ax = axes(height=0.9 + 0.42 * len(shares), title=title)
+    for row, (share, label) in enumerate(reversed(list(zip(shares.values(), labels, strict=True)))):
+        rest = 100 * (1 - share)
+        ax.barh(row, rest, height=0.5, color=OTHERS[0])
+        ax.barh(row, 100 * share, left=rest, height=0.5, facecolor="none", edgecolor="#7f7f7f", linestyle=":")
+        ax.barh(row + 0.25, 100 * share, left=rest + 2, height=0.5, color=COLOURS["head"])
+        ax.text(104, row + 0.25, label, va="center", fontsize=9)
+    ax.set_yticks(range(len(shares)), list(shares)[::-1])
+    ax.set_xlim(0, 102)
+    ax.set_xlabel(x, loc="left")
+    ax.spines["bottom"].set_bounds(0, 100)
+    return figure
+
+
+MARKERS = "os^DvP"
+
+
+def maps(points: Mapping[str, Tensor], labels: Sequence[int], classes: Sequence[str], *, title: str = "") -> Figure:
+    """One map per name, of `points` (pictures, 2); each class has a colour and a sign, which a legend names (up to twelve)."""
+    figure, grid = plt.subplots(1, len(points), figsize=(7, 2.9), dpi=90, squeeze=False, layout="constrained")
+    plt.close(figure)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    numbers = np.asarray(labels)
+    for ax, (name, places) in zip(grid[0], points.items(), strict=True):
+        ax.set_title(name, fontsize=9)
+        ax.set(xticks=[], yticks=[], xlabel="widest direction", ylabel="second" if ax is grid[0][0] else "")
+        for number, one in enumerate(classes):
+            mine = np.asarray(places)[numbers == number]
+            sign = MARKERS[(number + number // len(OTHERS)) % len(MARKERS)]
+            ax.scatter(*mine.T, s=18, color=OTHERS[number % len(OTHERS)], marker=sign, linewidths=0, alpha=0.8, label=one)
+    if len(classes) <= 12:
+        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    return figure
+
+
+def stamp(figure: Figure, text: str) -> Figure:
+    """`text` as a rubber stamp on the last axes of `figure`, which is returned."""
+    frame = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": "#8b0000", "linewidth": 2}
+    figure.axes[-1].text(
+        0.95, 0.1, text, transform=figure.axes[-1].transAxes, rotation=8, ha="right", va="bottom", color="#8b0000", bbox=frame
+    )
+    return figure
+
+
+def runs(
+    series: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    levels: Mapping[str, Sequence[float]] | None = None,
+    title: str = "",
+    x: str = "",
+    y: str = "",
+) -> Figure:
+    """Over each choice on the x axis one dot per run, and one line per name through the means.
+
+    Args:
+        levels: runs that belong to no choice: a dashed line at their mean, their dots at its left end; the first one in the
+            colour of the first of `series`, and so on.
+    """
+    figure, ax = axes(width=7, height=3.2, title=title, x=x, y=y)
+    levels = levels or {}
+    choices = list(dict.fromkeys(choice for found in series.values() for choice in found))
+    colours = {name: colour_of(name, number) for names in (series, levels) for number, name in enumerate(names)}
+    places = {name: [choices.index(choice) for choice in found] for name, found in series.items()}
+    means = {name: [float(np.mean(values)) for values in found.values()] for name, found in series.items()}
+    for number, name in enumerate(series):
+        ax.plot(places[name], means[name], color=colours[name], linestyle=("-", "-.", ":")[number % 3])
+    for name, values in levels.items():
+        means[name] = [float(np.mean(values))] * 2
+        ax.plot([-0.15, len(choices) - 1], means[name], color=colours[name], linestyle="--")
+    dots = [(name, place, v) for name in series for place, v in zip(places[name], series[name].values(), strict=True)]
+    for name, place, values in [*dots, *((name, -0.15, values) for name, values in levels.items())]:
+        ax.plot([place] * len(values), values, "o", color=colours[name], markersize=5, alpha=0.6, markeredgewidth=0)
+    ax.set_xticks(range(len(choices)), choices)
+    ax.margins(y=0.08)
+    label_ends(ax, means, gap=0.08)
+    return figure

@@ -18,10 +18,9 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from course_utils import (
-    check, eval_mode, freeze, get_weights, head_of, load_model, open_data, picture, plots, progress, read_picture, replace_head,
-    settings, train_mode, trainable, unfreeze,
-)
+from course_utils import check, eval_mode, freeze, get_weights, head_of, load_model, open_data
+from course_utils import picture, plots, progress, read_picture, replace_head, settings
+from course_utils import train_mode, trainable, unfreeze
 from course_utils.worlds import WORLDS
 
 run = settings()
@@ -36,8 +35,11 @@ data = open_data(run)
 # %%
 model = replace_head(load_model("resnet18", weights=run.weights), len(data.classes))
 sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
-plots.bars({name: size for name, size in sizes.items() if size}, title="ResNet-18 part by part, the new head in orange",
-           x="values that could learn", label="{:,}", marked=["fc"])
+plots.bars(
+    {name: size for name, size in sizes.items() if size},
+    x="values that could learn",
+    title="ResNet-18 part by part, from the stem to the new head",
+)
 
 # %% [markdown]
 # ## Freeze everything, then let the head learn
@@ -60,7 +62,7 @@ model.requires_grad_(False)  # all parameters, at once
 model.fc.requires_grad_(True)  # then the head again
 learning = sum(trainable(model).values())
 total = sum(p.numel() for p in model.parameters())
-print(f"your guess {guess:,}; measured {learning:,} of {total:,} values learn: {list(trainable(model))}")
+print(f"your guess {guess:,}; measured {learning:,} of {total:,}: {list(trainable(model))}")
 
 # %% [markdown]
 # The order matters. Here the head was replaced first, so it was frozen with the rest and had to be set free again. The other
@@ -80,19 +82,22 @@ print(f"your guess {guess:,}; measured {learning:,} of {total:,} values learn: {
 
 # %%
 def snapshot(model):
-    """A copy of every parameter and buffer. Without `clone()` it would change along with the model."""
+    """A copy of every parameter and buffer; without `clone()` it would change along."""
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def moved(before, model):
     """Names of the tensors of the backbone that are no longer what they were."""
-    return [name for name, value in model.state_dict().items() if not torch.equal(value, before[name]) and "fc." not in name]
+    after = {name: value for name, value in model.state_dict().items() if "fc." not in name}
+    return [name for name, value in after.items() if not torch.equal(value, before[name])]
 
 
 def step(model, images, labels):
     """One step of training for whatever learns."""
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    F.cross_entropy(model(images), labels).backward()
+    loss = F.cross_entropy(model(images), labels)
+    optimizer.zero_grad()
+    loss.backward()
     optimizer.step()
 
 
@@ -105,14 +110,15 @@ guess_parameters, guess_buffers = 0, 0  # your guess: of 60 and of 60
 
 # %% tags=["nbval-check-output"]
 images, labels = next(iter(data.train))
-model = replace_head(load_model("resnet18", weights=run.weights).requires_grad_(False), len(data.classes))
+model = load_model("resnet18", weights=run.weights).requires_grad_(False)
+replace_head(model, len(data.classes))
 before = snapshot(model)
 model.train()  # training mode for the whole network, the usual first line of a training loop
 step(model, images, labels)
 buffers = [name for name in moved(before, model) if name in dict(model.named_buffers())]
 parameters = [name for name in moved(before, model) if name in dict(model.named_parameters())]
-print(f"your guess {guess_parameters} and {guess_buffers}; moved: {len(parameters)} parameters, {len(buffers)} buffers")
-print("for example", buffers[:3])
+print("your guess:", guess_parameters, "parameters,", guess_buffers, "buffers")
+print("moved:     ", len(parameters), "parameters,", len(buffers), "buffers, such as", buffers[0])
 
 # %% [markdown]
 # No weight moved, and all 60 buffers did. In training mode a batch norm computes the mean and variance of the current batch,
@@ -129,7 +135,9 @@ unfreeze(head_of(model))
 before = snapshot(model)
 train_mode(model)  # training mode for what learns
 step(model, images, labels)
-print(f"moved: {len(moved(before, model))} of 120 tensors; bn1 in training mode: {model.bn1.training}")
+print(
+    f"moved: {len(moved(before, model))} of 120 tensors; bn1 in training mode: {model.bn1.training}"
+)
 
 # %% [markdown]
 # What does the drift cost? Train the head for five epochs, with the frozen backbone in training mode or in evaluation mode.
@@ -141,9 +149,13 @@ print(f"moved: {len(moved(before, model))} of 120 tensors; bn1 in training mode:
 # %%
 transform = weights.transforms()
 names = WORLDS["shapes"].classes
-source = torch.stack([transform(picture("shapes", name, seed=77, index=i)) for name in names for i in range(5)])
+drawn = [picture("shapes", name, seed=77, index=i) for name in names for i in range(5)]
+source = torch.stack([transform(image) for image in drawn])
 old_head = load_model("resnet18", weights=run.weights).fc
-night = open_data(run, train_transform=lambda image: transform(ImageEnhance.Brightness(image).enhance(0.3)))
+night = open_data(
+    run, train_transform=lambda image: transform(ImageEnhance.Brightness(image).enhance(0.3))
+)
+
 
 def old_answers(model):
     """What `model` says about the source pictures with its old head on."""
@@ -153,9 +165,12 @@ def old_answers(model):
     model.fc = new_head
     return answers
 
+
 examples = [read_picture(path) for path, _ in data.train.dataset.samples[:60:15]]
-plots.show_images(examples + [ImageEnhance.Brightness(image).enhance(0.3) for image in examples],
-                  ["by day"] * 4 + ["at night"] * 4)
+plots.show_images(
+    examples + [ImageEnhance.Brightness(image).enhance(0.3) for image in examples],
+    ["by day"] * 4 + ["at night"] * 4,
+)
 
 # %% [markdown]
 # **Guess first.** After five epochs of "frozen" training in training mode on the night pictures, which share of the old answers
@@ -164,11 +179,14 @@ plots.show_images(examples + [ImageEnhance.Brightness(image).enhance(0.3) for im
 # %%
 guess = 0.0  # your guess, between 0 and 1
 
+
 # %%
 def drift(loader, set_mode, epochs=5):
     """Share of old answers that are still the same, before training and after each epoch."""
     torch.manual_seed(run.seed)
-    model = replace_head(load_model("resnet18", weights=run.weights).requires_grad_(False), len(data.classes))
+    model = replace_head(
+        load_model("resnet18", weights=run.weights).requires_grad_(False), len(data.classes)
+    )
     first, shares = old_answers(model), [1.0]
     for _ in range(epochs):
         set_mode(model)
@@ -176,6 +194,7 @@ def drift(loader, set_mode, epochs=5):
             step(model, images, labels)
         shares.append((old_answers(model) == first).float().mean().item())
     return shares
+
 
 # %%
 kept = {
@@ -186,8 +205,12 @@ kept = {
 print(f"your guess {guess:.2f}; measured {kept['training mode, night'][-1]:.2f}")
 
 # %%
-plots.lines(kept, title="No weight of the backbone moved in any of these runs", x="epochs of training the head on new pictures",
-            y="old answers still the same")
+plots.lines(
+    kept,
+    title="No weight of the backbone moved in any of these runs",
+    x="epochs of training the head on new pictures",
+    y="old answers still the same",
+)
 
 # %% [markdown]
 # All three networks were frozen by their flags, and all three learnt a new head. In evaluation mode the backbone is the same
@@ -245,9 +268,8 @@ model = replace_head(load_model("resnet18", weights=run.weights), 10)
 for name, parameter in model.named_parameters():
     parameter.requires_grad = "layer4" in name
 learning = trainable(model)
-print(
-    f"your guess {guess}; {sum(learning.values()):,} values learn, of the head: {[name for name in learning if 'fc' in name]}"
-)
+head = [name for name in learning if name.startswith("fc.")]
+print(f"your guess {guess}; {sum(learning.values()):,} values learn, of the head: {head}")
 
 # %% [markdown]
 # No: the head's name is `fc`. Its random values stay random, while 8,393,728 values below it learn to work around them. The
@@ -258,9 +280,14 @@ print(
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):  # the structure without the numbers: no memory, no time
     vgg = models.vgg16()
-frozen = [name for name, p in vgg.named_parameters() if "features.0" in name or "features.1" in name]
+frozen = [
+    name for name, p in vgg.named_parameters() if "features.0" in name or "features.1" in name
+]
 values = sum(p.numel() for name, p in vgg.named_parameters() if name in frozen)
-print(f"{values:,} values would be frozen, in", sorted({name.removesuffix(".weight") for name in frozen if "weight" in name}))
+print(
+    f"{values:,} values would be frozen, in",
+    sorted({name.removesuffix(".weight") for name in frozen if "weight" in name}),
+)
 
 # %% [markdown]
 # `"features.1" in name` is also true for `features.10`, `features.12`, `features.14`, `features.17` and `features.19`. The frozen
@@ -288,7 +315,9 @@ print(len(trainable(model)), "of", len(list(model.parameters())), "parameters st
 
 # %% tags=["exercise"]
 # Exercise 03.2
-def assert_frozen(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], may_move: list[str]) -> None:
+def assert_frozen(
+    before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], may_move: list[str]
+) -> None:
     """Raise an AssertionError if a tensor outside the parts `may_move` has changed."""
     # For each name: is it inside one of the parts? If not, is the tensor the same?
     ### BEGIN SOLUTION
@@ -343,7 +372,7 @@ for gradient in (None, torch.zeros(1)):
 # %% tags=["exercise"]
 # Exercise 03.3
 def what_moves(gradient: bool, train_mode: bool, in_optimizer: bool) -> tuple[bool, bool]:
-    """Whether the weights of a layer move in one training step, and whether its running statistics do."""
+    """Whether the weights of a layer move in one step, and whether its statistics do."""
     # return weights_move, statistics_move
     ### BEGIN SOLUTION
     return gradient and in_optimizer, train_mode
