@@ -114,6 +114,14 @@ def test_what_is_not_frozen_learns(small_net, batches, frozen):
     assert moved == set(PARTS) - frozen
 
 
+def test_statistics_stand_still_as_soon_as_a_part_is_frozen(small_net, batches):
+    model = small_net().train()
+    freeze(model.layer1)
+    before = snapshot(model)
+    model(batches[0][0])  # in a loop of one's own, without any verb of the course
+    assert {name.partition(".")[0] for name in changed(model, before)} == {"bn1", "layer2"}
+
+
 def test_a_gradient_left_over_from_before_is_not_applied(small_net, batches):
     model = small_net()
     optimizer = sgd(model)
@@ -242,6 +250,8 @@ def test_a_name_is_not_a_beginning_of_another():
     unfreeze(model[10])
     groups = param_groups(model, {"1": 0.1, "10": 0.01})
     assert [[id(p) for p in group["params"]] for group in groups] == [[id(p) for p in model[i].parameters()] for i in (1, 10)]
+    with pytest.raises(ValueError, match="'10' learns but has no learning rate"):
+        param_groups(model, {"1": 0.1})
 
 
 def test_a_part_without_a_rate(small_net):
