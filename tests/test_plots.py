@@ -111,3 +111,13 @@ def test_colours_differ_in_grey_too():
 def test_a_name_without_a_colour_gets_one():
     assert plots.colour_of("something", 2) in plots.OTHERS
     assert plots.colour_of("head") == plots.COLOURS["head"]
+
+
+def test_bars_with_a_part_cut_out():
+    figure = plots.cut_bars({"resnet18": 0.04, "squeezenet": 0.42}, ["fc", "classifier.1"], title="Heads", x="share in %")
+    draw(figure)
+    (ax,) = figure.axes
+    assert texts(figure) == ["classifier.1", "fc"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["squeezenet", "resnet18"]
+    widths = [bar.get_width() for bar in ax.patches]
+    assert widths == pytest.approx([58, 42, 42, 96, 4, 4]), "the rest, the hole, and what was cut out of it"
