@@ -220,8 +220,8 @@ for classes in guess:
     print(f"{classes:2} classes: your guess {guess[classes]:.2f}; five fresh heads {measured}")
 
 # %% [markdown]
-# −ln(1/*K*) is ln *K*: 0.69, 1.79, 2.30 and 3.18 for 2, 6, 10 and 24 classes. Fresh heads start within 0.2 of it, mostly a
-# little above, as long as the classes are about equally frequent. Now the head that was forgotten:
+# −ln(1/*K*) is ln *K*: 0.69, 1.79, 2.30 and 3.18 for 2, 6, 10 and 24 classes. Nearly all fresh heads start within 0.2 of it,
+# mostly a little above, as long as the classes are about equally frequent. Now the head that was forgotten:
 
 # %%
 loss = F.cross_entropy(old_head(features), labels).item()
