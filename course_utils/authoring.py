@@ -133,6 +133,7 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
             timeout=600,
             kernel_name=KERNEL["name"],
             record_timing=False,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the kernel warns about its own transport
             coalesce_streams=True,
             resources={"metadata": {"path": str(folder)}},
         )
