@@ -26,6 +26,7 @@ from course_utils.profiles import HOME, Settings
 from course_utils.weights import get_weights
 
 SPLITS = ("train", "val", "test")
+TINY = HOME / "data" / "tiny"
 FULL = HOME / "data" / "full"  # where data sets of the profile full are kept
 
 Sample = tuple[Path, int]
@@ -263,8 +264,10 @@ def read_named(name: str, seed: int) -> tuple[Split, list[str]]:
 def read_samples(run: Settings) -> tuple[Split, list[str], list[str]]:
     if run.data in NAMED:
         return *read_named(run.data, run.seed), []
-    root = HOME / "data" / "tiny" if run.data == "tiny" else Path(run.data).expanduser()
-    if not root.exists() and root.name == run.data:
+    root = TINY if run.data == "tiny" else Path(run.data).expanduser()
+    if run.data == "tiny" and not root.exists():
+        raise FileNotFoundError(f"{root} is missing; `git checkout data/tiny` brings it back")
+    if root.name == run.data and not root.exists():
         raise unknown("data set or folder", run.data, ["tiny", *NAMED, "any folder of class folders"])
     if (root / "train").is_dir():
         return read_splits(root)

@@ -1,6 +1,6 @@
 """The recipe that made `data/weights/`: train on `shapes`, measure on held-out `shapes`, write weights and card.
 
-    make weights                                  both networks, from nothing (about half an hour on two cores)
+    make weights                                  both networks, from nothing (about an hour on two cores)
     python -m course_utils.pretrain resnet18      one of them
 
 The networks are torchvision's own. VGG16 hardly trains from scratch, so its batch-norm twin is trained and each batch

@@ -68,7 +68,10 @@ def image_transform(*, size: int, resize: int, mean: list[float], std: list[floa
 @cache
 def shapes_weights() -> dict[str, ShapesWeights]:
     """Our weights by architecture, as `data/weights/cards.json` lists them."""
-    cards = json.loads((FOLDER / "cards.json").read_text(encoding="utf-8"))
+    path = FOLDER / "cards.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing; `git checkout data/weights` brings it back")
+    cards = json.loads(path.read_text(encoding="utf-8"))
     return {name: ShapesWeights(name, FOLDER / card["file"], card["sha256"], card) for name, card in cards.items()}
 
 

@@ -273,6 +273,12 @@ def test_a_file_instead_of_a_folder(tmp_path):
         open_folder(tmp_path / "file")
 
 
+def test_the_tiny_data_set_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr("course_utils.data.TINY", tmp_path / "data" / "tiny")
+    with pytest.raises(FileNotFoundError, match="tiny is missing; `git checkout data/tiny` brings it back"):
+        open_data(settings())
+
+
 def test_an_unknown_data_set():
     with pytest.raises(ValueError, match=r"no data set or folder named 'eurosatt'; choose from .*did you mean 'eurosat'"):
         open_data(settings(data="eurosatt"))

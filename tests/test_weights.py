@@ -113,6 +113,12 @@ def test_a_missing_file(copied):
         copied.get_state_dict()
 
 
+def test_missing_cards(tmp_path, monkeypatch):
+    monkeypatch.setattr("course_utils.weights.FOLDER", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"cards\.json is missing; `git checkout data/weights` brings it back"):
+        shapes_weights.__wrapped__()
+
+
 def test_a_pickle_under_our_name_is_not_opened(copied, tmp_path):
     trace = tmp_path / "executed"
     torch.save({"weights": Bomb(trace)}, copied.path)
