@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from course_utils import plots
+    from course_utils import plots, sweeps
     from course_utils.checks import check, progress
     from course_utils.data import Data, Pictures, open_data, read_picture
     from course_utils.finetune import eval_mode, freeze, param_groups, train_mode, trainable, unfreeze
@@ -25,6 +25,7 @@ ROOMS = {
     "models": ("head_name", "head_of", "load_model", "open_model", "replace_head", "save_model"),
     "finetune": ("eval_mode", "freeze", "param_groups", "train_mode", "trainable", "unfreeze"),
     "train": ("Epoch", "Score", "evaluate", "fit", "predict", "train_one_epoch"),
+    "sweeps": ("sweeps",),
     "plots": ("plots",),
     "checks": ("check", "progress"),
 }
@@ -56,6 +57,7 @@ __all__ = [
     "replace_head",
     "save_model",
     "settings",
+    "sweeps",
     "train_mode",
     "train_one_epoch",
     "trainable",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -180,7 +181,7 @@ def label_ends(ax: Axes, series: Mapping[str, Sequence[float]], *, gap: float = 
         height = max(value, height)
         line = ax.lines[list(series).index(name)]
         end = np.asarray(line.get_xdata())[-1]
-        away = {"xytext": (6, 0), "textcoords": "offset points", "annotation_clip": False}
+        away: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "annotation_clip": False}
         ax.annotate(name, (end, height), color=line.get_color(), va="center", **away)
         height += gap * (top - bottom)
 
@@ -236,16 +237,16 @@ def opposite_bars(left: Mapping[str, float], right: Mapping[str, float], *, labe
     figure, pair = plt.subplots(1, 2, figsize=(7, 0.9 + 0.3 * len(left)), dpi=90, layout="constrained", sharey=True)
     plt.close(figure)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    for ax, values, label, colour, way in zip(pair, (left, right), labels, OTHERS, (-1, 1), strict=False):
-        shares = {name: 100 * value / sum(values.values()) for name, value in values.items()}
-        ax.barh(list(shares), list(shares.values()), color=colour)
-        for row, share in enumerate(shares.values()):
+    shares = [{name: 100 * value / sum(values.values()) for name, value in values.items()} for values in (left, right)]
+    limit = 1.3 * max(max(one.values()) for one in shares)
+    for ax, share, label, colour, way in zip(pair, shares, labels, OTHERS, (-1, 1), strict=False):
+        ax.barh(list(share), list(share.values()), color=colour)
+        for row, value in enumerate(share.values()):
             side = "right" if way < 0 else "left"
             place = {"xytext": (4 * way, 0), "textcoords": "offset points", "ha": side, "va": "center", "fontsize": 9}
-            ax.annotate(f"{share:.1f} %", (share, row), **place)
-        ax.set_xlim((0, 120)[::way])
-        ax.set_xticks(range(0, 101, 25))
-        ax.set_xlabel(label)
+            ax.annotate(f"{value:.1f}", (value, row), **place)
+        ax.set_xlim((0, limit)[::way])
+        ax.set_xlabel(f"{label}, %")
         ax.spines[["top", "left" if way < 0 else "right"]].set_visible(False)
     pair[0].invert_yaxis()
     pair[0].tick_params(axis="y", left=False, labelleft=False)

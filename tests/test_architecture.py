@@ -201,7 +201,7 @@ def test_the_answers_are_in_one_notebook_only(source):
 @each_lesson
 def test_the_measures_of_a_lesson(source):
     cells = code_cells(source)
-    lengths = [len(cell.source.splitlines()) for cell in cells]
+    lengths = [sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in cells]
     words = sum(len(re.findall(r"\w+(?:['’-]\w+)*", without_code(cell.source))) for cell in text_cells(source))
     assert 15 <= len(cells) <= 25, f"{len(cells)} code cells"
     assert statistics.median(lengths) <= 8, f"median {statistics.median(lengths)} lines"

@@ -121,3 +121,27 @@ def test_bars_with_a_part_cut_out():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["squeezenet", "resnet18"]
     widths = [bar.get_width() for bar in ax.patches]
     assert widths == pytest.approx([58, 42, 42, 96, 4, 4]), "the rest, the hole, and what was cut out of it"
+
+
+def test_maps_share_one_legend_while_it_is_short():
+    labels = [0, 0, 1, 2]
+    points = {"pixels": torch.randn(4, 2), "features": torch.randn(4, 2)}
+    figure = plots.maps(points, labels, ["cat", "dog", "owl"], title="Twice")
+    draw(figure)
+    assert [ax.get_title() for ax in figure.axes] == ["pixels", "features"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cat", "dog", "owl"]
+    many = plots.maps(points, labels, [f"class {i}" for i in range(102)])
+    draw(many)
+    assert many.legends == []
+
+
+def test_every_class_of_a_map_looks_different():
+    figure = plots.maps({"one": torch.randn(24, 2)}, range(24), [str(i) for i in range(24)])
+    looks = [(tuple(one.get_facecolor()[0]), one.get_paths()[0].vertices.tobytes()) for one in figure.axes[0].collections]
+    assert len(set(looks)) == 24
+
+
+def test_a_stamp(history):
+    figure = plots.stamp(plots.learning_curve(history), "opened once")
+    draw(figure)
+    assert texts(figure)[-1] == "opened once"

@@ -1,0 +1,490 @@
+# %% [markdown]
+# # 4. Train
+#
+# Training prints a falling number, whether or not it is right. In this lesson you build the whole run, from a folder of
+# pictures to one honest result, and you learn what must hold before you believe the curve.
+#
+# You will be able to
+# - say what folders, transforms and splits have to guarantee;
+# - write the training loop, take it apart, and read its curves;
+# - run the frozen part of a network once, choose on val, and test once.
+#
+# 45 minutes.
+
+# %% tags=["setup"]
+import copy
+import random
+import shutil
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from course_utils import (
+    check, eval_mode, evaluate, fit, freeze, get_weights, load_model, open_data, plots, progress, replace_head, settings,
+    train_mode, train_one_epoch,
+)
+from course_utils.profiles import HOME
+
+run = settings()
+weights = get_weights("resnet18", run.weights)
+
+# %% [markdown]
+# Here is the small data set that comes with this course: two pictures of each class, with the number that stands for the class.
+
+# %%
+folder = ImageFolder(HOME / "data" / "tiny" / "train")
+first = [folder.targets.index(number) for number in range(len(folder.classes))]
+plots.show_images([folder[i + more][0] for more in (0, 1) for i in first],
+                  [f"{number}: {name}" for number, name in enumerate(folder.classes)] * 2, columns=6)
+
+# %% [markdown]
+# ## From folders to numbers
+#
+# `ImageFolder` of torchvision reads pictures by a contract. Each class has one folder. The folder's name is the name of the
+# class, and the alphabetical order of the names makes the class numbers. Nobody wrote the numbers above down.
+#
+# A network never sees the names. Its first output means boat because `boat` comes first in the alphabet. A data set has three
+# parts, each a folder of this kind: *train* to learn from, *val* and *test* to see how well it went. All three must hold the
+# same classes. Without its `boat` folder, val would call every car a 0, and a perfect network would get every picture wrong.
+#
+# **Guess first.** Jupyter keeps backups in a hidden folder named `.ipynb_checkpoints`. Suppose it turns up among the classes
+# and holds one picture. Which number does `boat` get then?
+
+# %% tags=["nbval-check-output"]
+guess = 0  # your guess, before you run this cell
+with tempfile.TemporaryDirectory() as place:
+    copied = Path(shutil.copytree(folder.root, Path(place) / "train"))
+    (copied / ".ipynb_checkpoints").mkdir()
+    shutil.copy(folder.samples[0][0], copied / ".ipynb_checkpoints")
+    numbers = ImageFolder(copied).class_to_idx
+print(f"your guess {guess}; measured {numbers['boat']}: the classes are now {list(numbers)}")
+
+# %% [markdown]
+# The hidden folder has become class 0, all numbers have moved up by one, and nothing complains. (If the folder is empty,
+# `ImageFolder` raises an error. That is the lucky case.)
+#
+# Next, a picture has to become numbers, in the way in which the network saw pictures while it was trained.
+# `weights.transforms()` does that. Written out it is four steps:
+
+# %% tags=["nbval-check-output"]
+recipe = weights.transforms()
+by_hand = transforms.Compose([
+    transforms.Resize(recipe.resize_size),         # the shorter side gets this many pixels
+    transforms.CenterCrop(recipe.crop_size),       # a square from the middle
+    transforms.ToTensor(),                         # channels first, values from 0 to 1
+    transforms.Normalize(recipe.mean, recipe.std)  # minus the mean, divided by the deviation, for each channel
+])
+unnormalised = transforms.Compose(by_hand.transforms[:-1])
+print("largest difference from weights.transforms():", (by_hand(folder[0][0]) - recipe(folder[0][0])).abs().max().item())
+for name, transform in {"all four steps": by_hand, "without the last": unnormalised}.items():
+    images = torch.stack([transform(image) for image, _ in folder])
+    print(f"{name}: mean {images.mean():.2f}, standard deviation {images.std():.2f}")
+
+# %% [markdown]
+# The last step is *normalisation*. Mean and deviation are those of the pictures on which the network was trained, so that its
+# first layer receives numbers around 0 with a spread of about 1. A chain you meet in many places, "resize 256, crop 224, to
+# tensor", ends before it. That chain runs, and the network sees numbers around 0.4. Is that bad? You will
+# measure it in the section "Experiments in a blink", where the answer costs a second. Until then, one habit: look at the mean
+# and the deviation of a batch before you train.
+#
+# From here to a loader it is two steps, `ImageFolder(folder, transform=recipe)` and a `DataLoader` around it. `open_data` of this
+# course does the same for train, val and test. It also skips hidden folders, refuses parts with different classes, and lists
+# the files it left out in `data.left_out`.
+
+# %% [markdown]
+# ## The loop on one screen
+#
+# First a *smoke test*: send random numbers through the whole machine once, to see whether its parts fit together. Five
+# "pictures" of noise, three classes, random labels, one step.
+#
+# **Guess first.** The new head knows nothing, so each of the three classes gets a probability of about 1/3. The *cross-entropy*
+# loss of a picture is minus the natural logarithm of the probability given to its label. About how large is it here?
+
+# %%
+guess = 0.0  # your guess: the loss before the first step
+
+# %%
+torch.manual_seed(run.seed)
+size = recipe.crop_size[0]
+noise, labels = torch.randn(5, 3, size, size), torch.randint(3, (5,))
+model = replace_head(freeze(load_model("resnet18", weights=run.weights)), 3)
+optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.001)
+logits = model(noise)
+loss = F.cross_entropy(logits, labels)
+loss.backward()
+optimizer.step()
+print(f"your guess {guess:.2f}; measured {loss:.3f}, and after one step {F.cross_entropy(model(noise), labels):.3f}")
+print(f"labels {labels.tolist()}, predictions {logits.argmax(1).tolist()}, made before the step")
+
+# %% [markdown]
+# A loss near ln 3 = 1.10 is what "knows nothing about three classes" looks like. The step made it smaller: the head has begun
+# to learn noise by heart. So the shapes fit and gradients arrive. The test proves nothing else. Some examples show such
+# predictions as a result. They were made before the step, and by luck alone one run in 22 gets four or five of the five right.
+#
+# Now the pictures. The next cell is the classical recipe: stochastic gradient descent (SGD) with a learning rate of 0.001 and
+# momentum 0.9 (each step keeps nine tenths of the one before), batches of 32 in random order, ten *epochs* (passes over all
+# training pictures), head only. Five lines do the work. You find the same five in nearly every loop written in PyTorch.
+
+# %%
+torch.manual_seed(run.seed)
+data = open_data(run)  # loaders for train, val and test
+model = replace_head(freeze(load_model("resnet18", weights=run.weights)), len(data.classes)).to(run.device)
+optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.001, momentum=0.9)
+started = time.perf_counter()
+for epoch in range(1, 11):
+    train_mode(model)  # training mode for what learns
+    running_loss = 0.0
+    for images, labels in data.train:
+        images, labels = images.to(run.device), labels.to(run.device)
+        logits = model(images)                  # ask
+        loss = F.cross_entropy(logits, labels)  # compare
+        optimizer.zero_grad()                   # clear the gradients of the last batch
+        loss.backward()                         # compute new ones, backward through the network
+        optimizer.step()                        # change what learns
+        running_loss += loss.item()
+    print(f"epoch {epoch:2}: loss {running_loss / len(data.train):.3f}")
+long_way = time.perf_counter() - started
+
+# %% [markdown]
+# The loss falls, so something is learnt. But it is one number, of the training pictures only, and a mean of batch means: the
+# last batch of 24 pictures counts as much as a full one of 32. The next two exercises repair that.
+#
+# ### Exercise 4.1: one pass of training
+#
+# Write `train_epoch(model, loader, optimizer)`: training mode, then the five lines for each batch. Return the mean loss *per
+# picture* and the share of pictures that were right, both measured when their batch was shown. In the check all of the model
+# learns, and the last batch is short. The first two lines are given.
+#
+# <details><summary>Hint 1</summary><code>F.cross_entropy</code> gives the mean over a batch. Times the size of the batch, it is a sum over pictures.</details>
+# <details><summary>Hint 2</summary>Add up sums of losses and numbers of hits. Divide once, at the end, by <code>len(loader.dataset)</code>.</details>
+
+
+# %% tags=["exercise"]
+# Exercise 04.1
+def train_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer) -> tuple[float, float]:
+    """Train `model` on every batch of `loader` once; return loss and accuracy per picture."""
+    model.train()
+    total, hits = 0.0, 0  # sums over pictures
+    # For each batch: ask, compare, clear, backward, step. Then add to the two sums.
+    ### BEGIN SOLUTION
+    for pictures, targets in loader:
+        answers = model(pictures)
+        cost = F.cross_entropy(answers, targets)
+        optimizer.zero_grad()
+        cost.backward()
+        optimizer.step()
+        total, hits = total + cost.item() * len(targets), hits + (answers.argmax(1) == targets).sum().item()
+    return total / len(loader.dataset), hits / len(loader.dataset)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+check("04.1", train_epoch)
+
+# %% [markdown] tags=["solution"]
+# Sums over pictures, divided once. The tempting `running_loss / len(loader)` gives a picture in a short batch more weight than
+# others. Clearing may also stand after the step, or at the top; it may not stand between backward and step.
+
+# %% [markdown]
+# The other number you need comes from pictures that the network has *not* learnt from, the *validation* pictures, val for
+# short. Asking for it must leave no trace: evaluation mode for the question, afterwards every layer in the mode it was in.
+#
+# ### Exercise 4.2: evaluate
+#
+# Write `accuracy_on(model, loader)`: the share of pictures that `model` gets right, in evaluation mode. It must not depend on
+# the size of the batches. Leave the model as you found it, and remember lesson 3: part of it may be frozen and asleep.
+#
+# <details><summary>Hint</summary><code>with eval_mode(model):</code> of this course gives each layer back its own mode at the end.</details>
+
+
+# %% tags=["exercise"]
+# Exercise 04.2
+def accuracy_on(model: nn.Module, loader: DataLoader) -> float:
+    """The share of the pictures of `loader` that `model` gets right; `model` is left as it was found."""
+    # No gradients are needed here: torch.no_grad() saves time and memory.
+    ### BEGIN SOLUTION
+    hits = 0
+    with eval_mode(model), torch.no_grad():
+        for pictures, targets in loader:
+            hits += (model(pictures).argmax(1) == targets).sum().item()
+    return hits / len(loader.dataset)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+check("04.2", accuracy_on)
+
+# %% [markdown] tags=["solution"]
+# Without evaluation mode a picture's answer depends on its batch. With `model.eval()` and no way back, batch norms and dropouts
+# sleep from the second epoch on. `model.train()` at the end is tempting, and wakes the frozen part too.
+
+# %% [markdown]
+# ## Run the frozen part once
+#
+# In those ten epochs the backbone saw every picture ten times. It was frozen and in evaluation mode, so ten times it gave the
+# same 512 numbers. Run it once and keep them: these are *kept features*, and the head learns from them as from pictures.
+#
+# **Guess first.** The features of all training pictures once, then ten epochs of the head alone: how many times faster than
+# the loop above?
+
+# %%
+guess = 1  # your guess: how many times faster?
+
+# %%
+backbone = freeze(load_model("resnet18", weights=run.weights)).to(run.device)
+width, backbone.fc = backbone.fc.in_features, nn.Identity()  # what a head would receive comes out
+
+@torch.no_grad()
+def keep(loader, shuffle=False):
+    """What the backbone says about the pictures of `loader`, with their labels, as a loader."""
+    parts = [(backbone(images.to(run.device)), labels.to(run.device)) for images, labels in loader]
+    features, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+    return DataLoader(TensorDataset(features, labels), batch_size=run.batch_size, shuffle=shuffle)
+
+started = time.perf_counter()
+train = keep(data.train, shuffle=True)
+head = nn.Linear(width, len(data.classes)).to(run.device)
+optimizer = torch.optim.SGD(head.parameters(), lr=0.001, momentum=0.9)
+for _ in range(10):
+    train_one_epoch(head, train, optimizer)  # the loop of exercise 4.1, from this course
+print(f"your guess {guess}; measured {long_way / (time.perf_counter() - started):.0f} times faster")
+
+# %% [markdown]
+# Seconds differ from machine to machine, and from run to run. Count the work: pictures that go through the backbone.
+
+# %% tags=["nbval-check-output"]
+val = keep(data.val)
+images, labels = next(iter(data.val))
+model.fc = head  # the head that learnt from kept features, on the whole network
+with eval_mode(model), torch.no_grad():
+    difference = (model(images.to(run.device)) - head(val.dataset.tensors[0][:len(images)])).abs().max().item()
+print(f"through the backbone: {10 * len(data.train.dataset):,} pictures for ten epochs the long way,",
+      f"{len(train.dataset):,} with kept features")
+print("same logits from pictures and from kept features, within 0.0001:", difference < 1e-4)
+
+# %% [markdown]
+# A tenth of the work for ten epochs, and none at all for every further run. It is no approximation: the logits are the same.
+#
+# It holds as long as nothing in front of the cut changes: not in training mode, not together with *augmentation* (random
+# changes to the pictures, lesson 8), and not once parts of the backbone learn.
+
+# %% [markdown]
+# ## Experiments in a blink
+#
+# How does the classical recipe compare with another? *Adam* is an optimizer that finds a step size for each value by itself.
+# Both start from the same head, with a learning rate of 0.001. Which loss will be lower after ten epochs? From here on `fit` of
+# this course runs the loop: it trains, evaluates on val after each epoch, and returns both scores of every epoch.
+
+# %%
+def train_head(train, val, make_optimizer, epochs=10, **options):
+    """Train a new head, always from the same first values, and return its history."""
+    torch.manual_seed(run.seed)
+    head = nn.Linear(width, len(data.classes)).to(run.device)
+    return fit(head, train, val, make_optimizer(head.parameters(), **options), epochs=epochs)
+
+histories = {
+    "SGD": train_head(train, val, torch.optim.SGD, lr=0.001, momentum=0.9),
+    "Adam": train_head(train, val, torch.optim.Adam, lr=0.001),
+}
+losses = {f"{name}, {split}": [getattr(epoch, split).loss for epoch in history]
+          for name, history in histories.items() for split in ("train", "val")}
+plots.lines(losses, title="Two recipes with a learning rate of 0.001", x="epoch", y="loss per picture", start=1)
+
+# %% [markdown]
+# Adam's loss is lower, and neither is done: after ten epochs all four lines still fall. So ten epochs of the classical recipe are
+# a habit, not a result. Lesson 7 is about finding a rate. A train score is collected *during* its epoch, a val score at its
+# end, when the head knows more. That is why val can look better at first.
+#
+# **Guess first.** Now break the loop of the classical recipe. Three runs of 14 epochs, each without one line: clear,
+# backward, step. Which curve belongs to which? Choose from "falls", "flat" and "swings".
+
+# %%
+guess = {"clear": "?", "backward": "?", "step": "?"}  # your guess for the run without this line
+
+def broken_step(head, optimizer, features, labels, without):
+    """One step of the loop, but for one of its lines."""
+    loss = F.cross_entropy(head(features), labels)
+    for name, line in {"clear": optimizer.zero_grad, "backward": loss.backward, "step": optimizer.step}.items():
+        if name != without:
+            line()
+
+def curve(without, epochs=14):
+    """The training loss before the first epoch and after each."""
+    torch.manual_seed(run.seed)
+    head = nn.Linear(width, len(data.classes)).to(run.device)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.001, momentum=0.9)
+    losses = [evaluate(head, train).loss]
+    for _ in range(epochs):
+        for features, labels in train:
+            broken_step(head, optimizer, features, labels, without)
+        losses.append(evaluate(head, train).loss)
+    return losses
+
+# %%
+broken = {f"without {line}": curve(line) for line in guess}
+for line in guess:
+    values = broken[f"without {line}"]
+    print(f"without {line}: your guess {guess[line]}; measured {values[0]:.2f} at first, {values[5]:.2f} after five epochs,",
+          f"{max(values[5:]):.2f} at worst after that")
+plots.lines({"complete": curve(None)} | broken, title="The loop without one of its lines", x="epoch",
+            y="training loss per picture")
+
+# %% [markdown]
+# Without backward there is no gradient, and without step nobody applies it. Both lines are flat, one on top of the other, and
+# nothing fails. A copy of the classical loop is in circulation that has lost clear, backward and step; it prints a loss for
+# every epoch. With batch norms in training mode that line even trembles a little, and looks alive.
+#
+# The missing clear is the sly one. Gradients pile up, so the steps grow, and for some epochs it looks *better* than the
+# complete loop. But the old gradients go on pushing when the head has passed the best place. It overshoots, and the loss climbs
+# to more than twice the one it began with.
+#
+# **Guess first.** Now the question about normalisation. The head is trained anew on features of pictures that were not
+# normalised. To be fair, each variant gets the best of three learning rates, chosen on val. How much accuracy is lost?
+
+# %%
+guess = 0.0  # your guess: accuracy on val, with normalisation minus without
+
+# %%
+raw = open_data(run, transform=unnormalised)
+variants = {"normalised": (train, val), "not normalised": (keep(raw.train, shuffle=True), keep(raw.val))}
+best_of = {}
+for name, loaders in variants.items():
+    scores = {rate: train_head(*loaders, torch.optim.Adam, lr=rate)[-1].val.accuracy for rate in (0.001, 0.01, 0.1)}
+    best_of[name] = max(scores.values())
+    print(f"{name}: accuracy on val", ", ".join(f"{score:.2f} at {rate}" for rate, score in scores.items()))
+print(f"your guess {guess:.2f}; measured {best_of['normalised'] - best_of['not normalised']:.2f}")
+
+# %% [markdown]
+# The head could adapt, the frozen backbone could not: its filters and stored statistics belong to numbers around 0. And yet
+# there is no error and no warning, and the loss falls. Only the comparison shows what is lost. With five other sets of
+# pictures, drawn anew, it was 0.1 or more each time.
+#
+# What makes the backbone's numbers so useful? Look at them. Each picture is a point with as many coordinates as it has
+# numbers. *Principal component analysis* (PCA) turns such a cloud until its two widest directions lie flat in front of you.
+# Three clouds of the same pictures: their pixels, the features of a backbone with random weights, and those of the pretrained
+# one. Before you run the cell: in which of them could straight lines separate the classes?
+
+# %%
+images, labels = (torch.cat(part) for part in zip(*islice(data.train, 4), strict=True))
+torch.manual_seed(run.seed)
+untrained = load_model("resnet18", weights=None).to(run.device)
+untrained.fc = nn.Identity()
+with torch.no_grad():
+    clouds = {"pixels": images.flatten(1), "random backbone": untrained(images.to(run.device)).cpu(),
+              "pretrained backbone": backbone(images.to(run.device)).cpu()}
+points = {}
+for name, cloud in clouds.items():
+    _, _, directions = torch.pca_lowrank(cloud, q=2)
+    nearest = torch.cdist(cloud, cloud).fill_diagonal_(torch.inf).argmin(1)
+    share = (labels[nearest] == labels).float().mean()
+    points[f"{name}\nnearest neighbour alike: {share:.0%}"] = (cloud - cloud.mean(0)) @ directions
+plots.maps(points, labels, data.classes, title="The same pictures, three times")
+
+# %% [markdown]
+# A map shows two directions of many. The number above it looks at all of them: how often does a picture's nearest neighbour
+# have the same class? With random weights it does about as often as with bare pixels. In the pretrained backbone neighbours
+# are mostly alike, so a linear head can separate them. The architecture alone does not do it. What was learnt elsewhere does.
+
+# %% [markdown]
+# ## Choose on val, test once
+#
+# Three sets of pictures, and each has one use. The network learns from *train*. You choose on *val*: the learning rate, the
+# recipe, the number of epochs. But a number that was picked for being the highest is no longer a fair measurement. For that
+# there is *test*: one look, after the last choice. A small box counts the looks.
+#
+# One of the choices is the epoch. `fit` calls `after_epoch` with every finished epoch, and `keep_best` keeps a *copy* of the
+# head whenever val has never been better. `head.state_dict()` without a copy would go on changing with the head.
+
+# %%
+class TestBox:
+    """The test pictures, and how often somebody has looked at them."""
+
+    opened = 0
+
+    def open(self, model):
+        self.opened += 1
+        return evaluate(model, data.test)
+
+def keep_best(epoch):
+    """Copy the head if val has never been better."""
+    if epoch.val.accuracy > best["accuracy"]:
+        best.update(accuracy=epoch.val.accuracy, number=epoch.number, state=copy.deepcopy(head.state_dict()))
+
+torch.manual_seed(run.seed)
+head, best, test_box = nn.Linear(width, len(data.classes)).to(run.device), {"accuracy": 0.0}, TestBox()
+history = fit(head, train, val, torch.optim.Adam(head.parameters(), lr=0.01), epochs=40, after_epoch=keep_best)
+print(f"best epoch {best['number']}: {best['accuracy']:.2f} on val; last epoch: {history[-1].val.accuracy:.2f}")
+
+# %%
+head.load_state_dict(best["state"])
+model.fc = head  # the whole network again, from picture to answer
+score = test_box.open(model)
+times = "once" if test_box.opened == 1 else f"{test_box.opened} times"
+plots.stamp(plots.learning_curve(history, title="A run you can believe"), f"test {score.accuracy:.2f}, opened {times}")
+
+# %% [markdown]
+# This is the picture to take away. Train ends near 1, val gains little after the first ten epochs and stays behind. The best
+# epoch is marked. One number comes from pictures that decided nothing. Run that cell again, and the stamp tells on you.
+#
+# ### Exercise 4.3: make three splits
+#
+# Often there is one folder and no splits. Write `make_splits(labels, fractions, seed)`. `labels` holds the class name of each
+# picture, `fractions` the shares for train, val and test, for example `(0.7, 0.15, 0.15)`. Return three lists of positions.
+# Every picture is in exactly one of them, every class is divided by these shares, and the same seed gives the same lists.
+#
+# Why positions? Train and val become two views of one folder, each with transforms of its own. So random changes to training
+# pictures never reach val.
+#
+# <details><summary>Hint 1</summary>Divide each class on its own: collect its positions, shuffle them, cut them in three.</details>
+# <details><summary>Hint 2</summary><code>rng = random.Random(seed)</code> is a source of randomness of its own; <code>rng.shuffle(positions)</code> uses it.</details>
+
+
+# %% tags=["exercise"]
+# Exercise 04.3
+def make_splits(labels: list[str], fractions: tuple[float, float, float], seed: int) -> tuple[list[int], list[int], list[int]]:
+    """Three lists of positions in `labels`, for train, val and test, with the same shares of every class."""
+    # For each class: its positions, in random order, cut where the shares say.
+    ### BEGIN SOLUTION
+    rng = random.Random(seed)
+    train, val, test = [], [], []
+    for kind in sorted(set(labels)):
+        mine = [i for i, label in enumerate(labels) if label == kind]
+        rng.shuffle(mine)
+        a, b = round(fractions[0] * len(mine)), round((fractions[0] + fractions[1]) * len(mine))
+        train, val, test = train + mine[:a], val + mine[a:b], test + mine[b:]
+    return train, val, test
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+check("04.3", make_splits)
+
+# %% [markdown] tags=["solution"]
+# Each class is shuffled and cut on its own, so that a rare class is in all three lists. One shuffle of everything is tempting,
+# and may leave val without it. `sorted` matters too: the order of a set of texts changes from one run of Python to the next,
+# and with it the splits, seed or no seed.
+
+# %% [markdown]
+# ## What you can do now
+#
+# - Check a folder, a transform and a batch before training.
+# - Write the loop, and tell from a flat or a rising curve which line to look at.
+# - Keep the features of a frozen backbone, compare recipes on val, and open the test box once.
+#
+# ## Going further
+#
+# - `learn.fit_one_cycle` (fastai), `model.fit` (Keras) and timm's `train.py` hold the same five lines.
+# - [The documentation of `ImageFolder`](https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.ImageFolder.html)
+#   has the contract. Loaders with worker processes add a clause on Windows and macOS: a function that transforms pictures has
+#   to come from a module, not from a notebook cell.
+
+# %%
+progress("04")
