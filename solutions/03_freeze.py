@@ -183,17 +183,14 @@ guess = 0.0  # your guess, between 0 and 1
 # %%
 def drift(loader, set_mode, epochs=5):
     """Share of old answers that are still the same, before training and after each epoch."""
-    torch.manual_seed(run.seed)
-    model = replace_head(
-        load_model("resnet18", weights=run.weights).requires_grad_(False), len(data.classes)
-    )
-    first, shares = old_answers(model), [1.0]
+    model = replace_head(load_model("resnet18", weights=run.weights), len(data.classes))
+    model.requires_grad_(False).fc.requires_grad_(True)
+    answers = [old_answers(model)]
     for _ in range(epochs):
-        set_mode(model)
         for images, labels in loader:
-            step(model, images, labels)
-        shares.append((old_answers(model) == first).float().mean().item())
-    return shares
+            step(set_mode(model), images, labels)
+        answers.append(old_answers(model))
+    return [(later == answers[0]).float().mean().item() for later in answers]
 
 
 # %%
