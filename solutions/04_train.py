@@ -23,14 +23,14 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from course_utils import (
-    check, eval_mode, evaluate, fit, freeze, get_weights, load_model, open_data, plots, progress, replace_head, settings,
-    train_mode, train_one_epoch,
-)
+from course_utils import check, eval_mode, evaluate, fit, freeze, get_weights, load_model
+from course_utils import open_data, plots, progress, replace_head, settings, train_mode
+from course_utils import train_one_epoch
 from course_utils.profiles import HOME
 
 run = settings()
@@ -41,9 +41,10 @@ weights = get_weights("resnet18", run.weights)
 
 # %%
 folder = ImageFolder(HOME / "data" / "tiny" / "train")
+numbered = [f"{number}: {name}" for number, name in enumerate(folder.classes)]
 first = [folder.targets.index(number) for number in range(len(folder.classes))]
-plots.show_images([folder[i + more][0] for more in (0, 1) for i in first],
-                  [f"{number}: {name}" for number, name in enumerate(folder.classes)] * 2, columns=6)
+images = [folder[i + more][0] for more in (0, 1) for i in first]
+plots.show_images(images, numbered * 2, columns=len(numbered))
 
 # %% [markdown]
 # ## From folders to numbers
@@ -76,14 +77,15 @@ print(f"your guess {guess}; measured {numbers['boat']}: the classes are now {lis
 
 # %% tags=["nbval-check-output"]
 recipe = weights.transforms()
-by_hand = transforms.Compose([
-    transforms.Resize(recipe.resize_size),         # the shorter side gets this many pixels
-    transforms.CenterCrop(recipe.crop_size),       # a square from the middle
-    transforms.ToTensor(),                         # channels first, values from 0 to 1
-    transforms.Normalize(recipe.mean, recipe.std)  # minus the mean, divided by the deviation, for each channel
-])
-unnormalised = transforms.Compose(by_hand.transforms[:-1])
-print("largest difference from weights.transforms():", (by_hand(folder[0][0]) - recipe(folder[0][0])).abs().max().item())
+steps = [
+    transforms.Resize(recipe.resize_size),  # the shorter side gets this many pixels
+    transforms.CenterCrop(recipe.crop_size),  # a square from the middle
+    transforms.ToTensor(),  # channels first, values from 0 to 1
+    transforms.Normalize(recipe.mean, recipe.std),  # minus the mean, divided by the deviation
+]
+by_hand, unnormalised = transforms.Compose(steps), transforms.Compose(steps[:-1])
+difference = by_hand(folder[0][0]) - recipe(folder[0][0])
+print("largest difference from weights.transforms():", difference.abs().max().item())
 for name, transform in {"all four steps": by_hand, "without the last": unnormalised}.items():
     images = torch.stack([transform(image) for image, _ in folder])
     print(f"{name}: mean {images.mean():.2f}, standard deviation {images.std():.2f}")
@@ -114,20 +116,18 @@ guess = 0.0  # your guess: the loss before the first step
 # %%
 torch.manual_seed(run.seed)
 size = recipe.crop_size[0]
-noise, labels = torch.randn(5, 3, size, size), torch.randint(3, (5,))
+noise = [(torch.randn(5, 3, size, size), torch.randint(3, (5,)))]  # one batch of five
 model = replace_head(freeze(load_model("resnet18", weights=run.weights)), 3)
 optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.001)
-logits = model(noise)
-loss = F.cross_entropy(logits, labels)
-loss.backward()
-optimizer.step()
-print(f"your guess {guess:.2f}; measured {loss:.3f}, and after one step {F.cross_entropy(model(noise), labels):.3f}")
-print(f"labels {labels.tolist()}, predictions {logits.argmax(1).tolist()}, made before the step")
+before = train_one_epoch(model, noise, optimizer).loss  # the loss of the batch, then a step
+after = evaluate(model, noise).loss
+print(f"your guess {guess:.2f}; measured {before:.3f}, and after one step {after:.3f}")
 
 # %% [markdown]
 # A loss near ln 3 = 1.10 is what "knows nothing about three classes" looks like. The step made it smaller: the head has begun
-# to learn noise by heart. So the shapes fit and gradients arrive. The test proves nothing else. Some examples show such
-# predictions as a result. They were made before the step, and by luck alone one run in 22 gets four or five of the five right.
+# to learn noise by heart. So the shapes fit and gradients arrive. The test proves nothing else. Some examples present the
+# predictions of such a run as a result. They were made before the step, and by luck alone one run in 22 names four or five of
+# five labels.
 #
 # Now the pictures. The next cell is the classical recipe: stochastic gradient descent (SGD) with a learning rate of 0.001 and
 # momentum 0.9 (each step keeps nine tenths of the one before), batches of 32 in random order, ten *epochs* (passes over all
@@ -136,7 +136,8 @@ print(f"labels {labels.tolist()}, predictions {logits.argmax(1).tolist()}, made 
 # %%
 torch.manual_seed(run.seed)
 data = open_data(run)  # loaders for train, val and test
-model = replace_head(freeze(load_model("resnet18", weights=run.weights)), len(data.classes)).to(run.device)
+model = freeze(load_model("resnet18", weights=run.weights))
+model = replace_head(model, len(data.classes)).to(run.device)
 optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.001, momentum=0.9)
 started = time.perf_counter()
 for epoch in range(1, 11):
@@ -144,11 +145,11 @@ for epoch in range(1, 11):
     running_loss = 0.0
     for images, labels in data.train:
         images, labels = images.to(run.device), labels.to(run.device)
-        logits = model(images)                  # ask
+        logits = model(images)  # ask
         loss = F.cross_entropy(logits, labels)  # compare
-        optimizer.zero_grad()                   # clear the gradients of the last batch
-        loss.backward()                         # compute new ones, backward through the network
-        optimizer.step()                        # change what learns
+        optimizer.zero_grad()  # clear the gradients of the last batch
+        loss.backward()  # compute new ones, backward through the network
+        optimizer.step()  # change what learns
         running_loss += loss.item()
     print(f"epoch {epoch:2}: loss {running_loss / len(data.train):.3f}")
 long_way = time.perf_counter() - started
@@ -169,20 +170,20 @@ long_way = time.perf_counter() - started
 
 # %% tags=["exercise"]
 # Exercise 04.1
-def train_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer) -> tuple[float, float]:
+def train_epoch(model: nn.Module, loader: DataLoader, optimizer: Optimizer) -> tuple[float, float]:
     """Train `model` on every batch of `loader` once; return loss and accuracy per picture."""
     model.train()
     total, hits = 0.0, 0  # sums over pictures
     # For each batch: ask, compare, clear, backward, step. Then add to the two sums.
     ### BEGIN SOLUTION
-    for pictures, targets in loader:
-        answers = model(pictures)
-        cost = F.cross_entropy(answers, targets)
+    for images, labels in loader:
+        logits = model(images)
+        loss = F.cross_entropy(logits, labels)
         optimizer.zero_grad()
-        cost.backward()
+        loss.backward()
         optimizer.step()
-        total, hits = total + cost.item() * len(targets), hits + (answers.argmax(1) == targets).sum().item()
-    return total / len(loader.dataset), hits / len(loader.dataset)
+        total, hits = total + loss.item() * len(labels), hits + (logits.argmax(1) == labels).sum()
+    return total / len(loader.dataset), int(hits) / len(loader.dataset)
     ### END SOLUTION
 
 
@@ -208,13 +209,13 @@ check("04.1", train_epoch)
 # %% tags=["exercise"]
 # Exercise 04.2
 def accuracy_on(model: nn.Module, loader: DataLoader) -> float:
-    """The share of the pictures of `loader` that `model` gets right; `model` is left as it was found."""
+    """The share of the pictures of `loader` that `model` gets right; leaves it as it was."""
     # No gradients are needed here: torch.no_grad() saves time and memory.
     ### BEGIN SOLUTION
     hits = 0
     with eval_mode(model), torch.no_grad():
-        for pictures, targets in loader:
-            hits += (model(pictures).argmax(1) == targets).sum().item()
+        for images, labels in loader:
+            hits += (model(images).argmax(1) == labels).sum().item()
     return hits / len(loader.dataset)
     ### END SOLUTION
 
@@ -240,14 +241,17 @@ guess = 1  # your guess: how many times faster?
 
 # %%
 backbone = freeze(load_model("resnet18", weights=run.weights)).to(run.device)
-width, backbone.fc = backbone.fc.in_features, nn.Identity()  # what a head would receive comes out
+width = backbone.fc.in_features
+backbone.fc = nn.Identity()  # what a head would receive comes out
+
 
 @torch.no_grad()
 def keep(loader, shuffle=False):
     """What the backbone says about the pictures of `loader`, with their labels, as a loader."""
     parts = [(backbone(images.to(run.device)), labels.to(run.device)) for images, labels in loader]
-    features, labels = (torch.cat(part) for part in zip(*parts, strict=True))
-    return DataLoader(TensorDataset(features, labels), batch_size=run.batch_size, shuffle=shuffle)
+    kept = TensorDataset(*(torch.cat(part) for part in zip(*parts)))  # all features, all labels
+    return DataLoader(kept, batch_size=run.batch_size, shuffle=shuffle)
+
 
 started = time.perf_counter()
 train = keep(data.train, shuffle=True)
@@ -255,7 +259,8 @@ head = nn.Linear(width, len(data.classes)).to(run.device)
 optimizer = torch.optim.SGD(head.parameters(), lr=0.001, momentum=0.9)
 for _ in range(10):
     train_one_epoch(head, train, optimizer)  # the loop of exercise 4.1, from this course
-print(f"your guess {guess}; measured {long_way / (time.perf_counter() - started):.0f} times faster")
+short_way = time.perf_counter() - started
+print(f"your guess {guess}; measured {long_way / short_way:.0f} times faster")
 
 # %% [markdown]
 # Seconds differ from machine to machine, and from run to run. Count the work: pictures that go through the backbone.
@@ -265,10 +270,10 @@ val = keep(data.val)
 images, labels = next(iter(data.val))
 model.fc = head  # the head that learnt from kept features, on the whole network
 with eval_mode(model), torch.no_grad():
-    difference = (model(images.to(run.device)) - head(val.dataset.tensors[0][:len(images)])).abs().max().item()
-print(f"through the backbone: {10 * len(data.train.dataset):,} pictures for ten epochs the long way,",
-      f"{len(train.dataset):,} with kept features")
-print("same logits from pictures and from kept features, within 0.0001:", difference < 1e-4)
+    difference = model(images.to(run.device)) - head(val.dataset.tensors[0][: len(images)])
+count = len(data.train.dataset)
+print(f"pictures through the backbone: {10 * count:,} the long way, {count:,} with kept features")
+print("same logits, within 0.0001:", difference.abs().max().item() < 1e-4)
 
 # %% [markdown]
 # A tenth of the work for ten epochs, and none at all for every further run. It is no approximation: the logits are the same.
@@ -283,20 +288,30 @@ print("same logits from pictures and from kept features, within 0.0001:", differ
 # Both start from the same head, with a learning rate of 0.001. Which loss will be lower after ten epochs? From here on `fit` of
 # this course runs the loop: it trains, evaluates on val after each epoch, and returns both scores of every epoch.
 
+
 # %%
-def train_head(train, val, make_optimizer, epochs=10, **options):
-    """Train a new head, always from the same first values, and return its history."""
+def new_head():
+    """A head that has learnt nothing, always with the same first values."""
     torch.manual_seed(run.seed)
-    head = nn.Linear(width, len(data.classes)).to(run.device)
+    return nn.Linear(width, len(data.classes)).to(run.device)
+
+
+def train_head(train, val, make_optimizer, epochs=10, **options):
+    """The history of a new head."""
+    head = new_head()
     return fit(head, train, val, make_optimizer(head.parameters(), **options), epochs=epochs)
 
-histories = {
-    "SGD": train_head(train, val, torch.optim.SGD, lr=0.001, momentum=0.9),
-    "Adam": train_head(train, val, torch.optim.Adam, lr=0.001),
+
+sgd = train_head(train, val, torch.optim.SGD, lr=0.001, momentum=0.9)
+adam = train_head(train, val, torch.optim.Adam, lr=0.001)
+losses = {
+    "SGD, train": [epoch.train.loss for epoch in sgd],
+    "SGD, val": [epoch.val.loss for epoch in sgd],
+    "Adam, train": [epoch.train.loss for epoch in adam],
+    "Adam, val": [epoch.val.loss for epoch in adam],
 }
-losses = {f"{name}, {split}": [getattr(epoch, split).loss for epoch in history]
-          for name, history in histories.items() for split in ("train", "val")}
-plots.lines(losses, title="Two recipes with a learning rate of 0.001", x="epoch", y="loss per picture", start=1)
+title = "Two recipes with a learning rate of 0.001"
+plots.lines(losses, title=title, x="epoch", y="loss per picture", start=1)
 
 # %% [markdown]
 # Adam's loss is lower, and neither is done: after ten epochs all four lines still fall. So ten epochs of the classical recipe are
@@ -309,33 +324,33 @@ plots.lines(losses, title="Two recipes with a learning rate of 0.001", x="epoch"
 # %%
 guess = {"clear": "?", "backward": "?", "step": "?"}  # your guess for the run without this line
 
-def broken_step(head, optimizer, features, labels, without):
-    """One step of the loop, but for one of its lines."""
-    loss = F.cross_entropy(head(features), labels)
-    for name, line in {"clear": optimizer.zero_grad, "backward": loss.backward, "step": optimizer.step}.items():
-        if name != without:
-            line()
-
-def curve(without, epochs=14):
-    """The training loss before the first epoch and after each."""
-    torch.manual_seed(run.seed)
-    head = nn.Linear(width, len(data.classes)).to(run.device)
-    optimizer = torch.optim.SGD(head.parameters(), lr=0.001, momentum=0.9)
-    losses = [evaluate(head, train).loss]
-    for _ in range(epochs):
-        for features, labels in train:
-            broken_step(head, optimizer, features, labels, without)
-        losses.append(evaluate(head, train).loss)
-    return losses
 
 # %%
-broken = {f"without {line}": curve(line) for line in guess}
+def step(head, optimizer, features, labels, lines):
+    """One step of the loop, with these of its lines."""
+    loss = F.cross_entropy(head(features), labels)
+    calls = {"clear": optimizer.zero_grad, "backward": loss.backward, "step": optimizer.step}
+    for line in lines:
+        calls[line]()
+
+
+def curve(*lines, epochs=14):
+    """The training loss before each epoch, and after the last."""
+    head = new_head()
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.001, momentum=0.9)
+    for _ in range(epochs + 1):
+        yield evaluate(head, train).loss
+        for features, labels in train:
+            step(head, optimizer, features, labels, lines)
+
+
+losses = {"complete": list(curve("clear", "backward", "step"))}
 for line in guess:
-    values = broken[f"without {line}"]
-    print(f"without {line}: your guess {guess[line]}; measured {values[0]:.2f} at first, {values[5]:.2f} after five epochs,",
-          f"{max(values[5:]):.2f} at worst after that")
-plots.lines({"complete": curve(None)} | broken, title="The loop without one of its lines", x="epoch",
-            y="training loss per picture")
+    values = list(curve(*(other for other in guess if other != line)))
+    print(f"without {line}: your guess {guess[line]}; measured {values[0]:.2f} at first,", end=" ")
+    print(f"{values[5]:.2f} after five epochs, {max(values[5:]):.2f} at worst after that")
+    losses[f"without {line}"] = values
+plots.lines(losses, title="The loop without one line", x="epoch", y="training loss per picture")
 
 # %% [markdown]
 # Without backward there is no gradient, and without step nobody applies it. Both lines are flat, one on top of the other, and
@@ -354,13 +369,20 @@ guess = 0.0  # your guess: accuracy on val, with normalisation minus without
 
 # %%
 raw = open_data(run, transform=unnormalised)
-variants = {"normalised": (train, val), "not normalised": (keep(raw.train, shuffle=True), keep(raw.val))}
+kept = {
+    "normalised": (train, val),
+    "not normalised": (keep(raw.train, shuffle=True), keep(raw.val)),
+}
 best_of = {}
-for name, loaders in variants.items():
-    scores = {rate: train_head(*loaders, torch.optim.Adam, lr=rate)[-1].val.accuracy for rate in (0.001, 0.01, 0.1)}
+for name, loaders in kept.items():
+    scores = {}
+    for rate in (0.001, 0.01, 0.1):
+        history = train_head(*loaders, torch.optim.Adam, lr=rate)
+        scores[rate] = round(history[-1].val.accuracy, 2)
     best_of[name] = max(scores.values())
-    print(f"{name}: accuracy on val", ", ".join(f"{score:.2f} at {rate}" for rate, score in scores.items()))
-print(f"your guess {guess:.2f}; measured {best_of['normalised'] - best_of['not normalised']:.2f}")
+    print(f"{name}: accuracy on val by learning rate {scores}")
+lost = best_of["normalised"] - best_of["not normalised"]
+print(f"your guess {guess:.2f}; measured {lost:.2f}")
 
 # %% [markdown]
 # The head could adapt, the frozen backbone could not: its filters and stored statistics belong to numbers around 0. And yet
@@ -373,19 +395,23 @@ print(f"your guess {guess:.2f}; measured {best_of['normalised'] - best_of['not n
 # one. Before you run the cell: in which of them could straight lines separate the classes?
 
 # %%
-images, labels = (torch.cat(part) for part in zip(*islice(data.train, 4), strict=True))
+images, labels = (torch.cat(part) for part in zip(*islice(data.train, 4)))
 torch.manual_seed(run.seed)
 untrained = load_model("resnet18", weights=None).to(run.device)
 untrained.fc = nn.Identity()
 with torch.no_grad():
-    clouds = {"pixels": images.flatten(1), "random backbone": untrained(images.to(run.device)).cpu(),
-              "pretrained backbone": backbone(images.to(run.device)).cpu()}
+    clouds = {
+        "pixels": images.flatten(1),
+        "random backbone": untrained(images.to(run.device)).cpu(),
+        "pretrained backbone": backbone(images.to(run.device)).cpu(),
+    }
 points = {}
 for name, cloud in clouds.items():
     _, _, directions = torch.pca_lowrank(cloud, q=2)
     nearest = torch.cdist(cloud, cloud).fill_diagonal_(torch.inf).argmin(1)
     share = (labels[nearest] == labels).float().mean()
-    points[f"{name}\nnearest neighbour alike: {share:.0%}"] = (cloud - cloud.mean(0)) @ directions
+    title = f"{name}\nnearest neighbour alike: {share:.0%}"
+    points[title] = (cloud - cloud.mean(0)) @ directions
 plots.maps(points, labels, data.classes, title="The same pictures, three times")
 
 # %% [markdown]
@@ -403,6 +429,7 @@ plots.maps(points, labels, data.classes, title="The same pictures, three times")
 # One of the choices is the epoch. `fit` calls `after_epoch` with every finished epoch, and `keep_best` keeps a *copy* of the
 # head whenever val has never been better. `head.state_dict()` without a copy would go on changing with the head.
 
+
 # %%
 class TestBox:
     """The test pictures, and how often somebody has looked at them."""
@@ -413,22 +440,26 @@ class TestBox:
         self.opened += 1
         return evaluate(model, data.test)
 
+
 def keep_best(epoch):
     """Copy the head if val has never been better."""
     if epoch.val.accuracy > best["accuracy"]:
-        best.update(accuracy=epoch.val.accuracy, number=epoch.number, state=copy.deepcopy(head.state_dict()))
+        state = copy.deepcopy(head.state_dict())
+        best.update(accuracy=epoch.val.accuracy, number=epoch.number, state=state)
 
-torch.manual_seed(run.seed)
-head, best, test_box = nn.Linear(width, len(data.classes)).to(run.device), {"accuracy": 0.0}, TestBox()
-history = fit(head, train, val, torch.optim.Adam(head.parameters(), lr=0.01), epochs=40, after_epoch=keep_best)
-print(f"best epoch {best['number']}: {best['accuracy']:.2f} on val; last epoch: {history[-1].val.accuracy:.2f}")
+
+test_box, head, best = TestBox(), new_head(), {"accuracy": 0.0}
+optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
+history = fit(head, train, val, optimizer, epochs=40, after_epoch=keep_best)
+print(f"best epoch {best['number']}: {best['accuracy']:.2f} on val")
 
 # %%
 head.load_state_dict(best["state"])
 model.fc = head  # the whole network again, from picture to answer
 score = test_box.open(model)
 times = "once" if test_box.opened == 1 else f"{test_box.opened} times"
-plots.stamp(plots.learning_curve(history, title="A run you can believe"), f"test {score.accuracy:.2f}, opened {times}")
+figure = plots.learning_curve(history, title="A run you can believe")
+plots.stamp(figure, f"test {score.accuracy:.2f}, opened {times}")
 
 # %% [markdown]
 # This is the picture to take away. Train ends near 1, val gains little after the first ten epochs and stays behind. The best
@@ -436,8 +467,8 @@ plots.stamp(plots.learning_curve(history, title="A run you can believe"), f"test
 #
 # ### Exercise 4.3: make three splits
 #
-# Often there is one folder and no splits. Write `make_splits(labels, fractions, seed)`. `labels` holds the class name of each
-# picture, `fractions` the shares for train, val and test, for example `(0.7, 0.15, 0.15)`. Return three lists of positions.
+# Often there is one folder and no splits. Write `make_splits(names, fractions, seed)`. `names` holds the name of each picture's
+# class, `fractions` the shares for train, val and test, for example `(0.7, 0.15, 0.15)`. Return three lists of positions.
 # Every picture is in exactly one of them, every class is divided by these shares, and the same seed gives the same lists.
 #
 # Why positions? Train and val become two views of one folder, each with transforms of its own. So random changes to training
@@ -449,18 +480,18 @@ plots.stamp(plots.learning_curve(history, title="A run you can believe"), f"test
 
 # %% tags=["exercise"]
 # Exercise 04.3
-def make_splits(labels: list[str], fractions: tuple[float, float, float], seed: int) -> tuple[list[int], list[int], list[int]]:
-    """Three lists of positions in `labels`, for train, val and test, with the same shares of every class."""
+def make_splits(names: list[str], fractions: tuple[float, ...], seed: int) -> list[list[int]]:
+    """Positions in `names` for train, val and test, with the same shares of every class."""
     # For each class: its positions, in random order, cut where the shares say.
     ### BEGIN SOLUTION
     rng = random.Random(seed)
     train, val, test = [], [], []
-    for kind in sorted(set(labels)):
-        mine = [i for i, label in enumerate(labels) if label == kind]
+    for kind in sorted(set(names)):
+        mine = [i for i, name in enumerate(names) if name == kind]
         rng.shuffle(mine)
         a, b = round(fractions[0] * len(mine)), round((fractions[0] + fractions[1]) * len(mine))
         train, val, test = train + mine[:a], val + mine[a:b], test + mine[b:]
-    return train, val, test
+    return [train, val, test]
     ### END SOLUTION
 
 

@@ -406,7 +406,7 @@ def shared_or_lost(splits: dict[str, list[int]], count: int) -> str:
     for name, positions in splits.items():
         for position in positions:
             if not 0 <= position < count:
-                return f"position {position} is in {name}, but there are {count} labels: 0 to {count - 1}"
+                return f"position {position} is in {name}, but there are {count} pictures: 0 to {count - 1}"
             if position in places:
                 return f"position {position} is in {places[position]} and in {name}: no picture may be in two splits"
             places[position] = name
