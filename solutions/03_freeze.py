@@ -48,7 +48,8 @@ plots.bars(
 # which PyTorch computes a gradient. Each parameter has a flag, `requires_grad`. Set it to `False`, and no gradient is
 # computed, so the optimizer has nothing to apply.
 #
-# Freezing keeps what the backbone knows, and it saves time: no gradient has to travel through frozen layers.
+# Freezing keeps what the backbone knows, and it saves time: no gradient has to travel further back than to the first layer
+# that learns.
 #
 # **Guess first.** The network below gets a head for 10 classes. The whole network has 11,181,642 values. How many are left to
 # learn when all but the head is frozen? (A linear layer from 512 values to 10 has one weight for each pair, and 10 biases.)
@@ -68,8 +69,9 @@ print(f"your guess {guess:,}; measured {learning:,} of {total:,}: {list(trainabl
 # The order matters. Here the head was replaced first, so it was frozen with the rest and had to be set free again. The other
 # right order is to freeze first and replace afterwards: a new layer is born with `requires_grad=True`.
 #
-# What if you forget? With the head replaced first and everything frozen, nothing learns.
-# PyTorch then complains at `loss.backward()`, which is lucky. The next mistake makes no noise at all.
+# What if you forget? With the head replaced first and everything frozen, nothing learns. PyTorch then complains, at the
+# optimizer ("empty parameter list") or at `loss.backward()` ("does not require grad"), which is lucky. The next mistake makes
+# no noise at all.
 
 # %% [markdown]
 # ## Did anything move?
@@ -88,7 +90,7 @@ def snapshot(model):
 
 def moved(before, model):
     """Names of the tensors of the backbone that are no longer what they were."""
-    after = {name: value for name, value in model.state_dict().items() if "fc." not in name}
+    after = {name: value for name, value in model.state_dict().items() if name[:3] != "fc."}
     return [name for name, value in after.items() if not torch.equal(value, before[name])]
 
 
@@ -166,11 +168,10 @@ def old_answers(model):
     return answers
 
 
-examples = [read_picture(path) for path, _ in data.train.dataset.samples[:60:15]]
-plots.show_images(
-    examples + [ImageEnhance.Brightness(image).enhance(0.3) for image in examples],
-    ["by day"] * 4 + ["at night"] * 4,
-)
+examples = [read_picture(path) for path, _ in data.train.dataset.samples[:60:20]]
+dark = [ImageEnhance.Brightness(image).enhance(0.3) for image in examples]
+titles = ["old world"] * 3 + ["by day"] * 3 + ["at night"] * 3
+plots.show_images([*drawn[:90:30], *examples, *dark], titles, columns=9)
 
 # %% [markdown]
 # **Guess first.** After five epochs of "frozen" training in training mode on the night pictures, which share of the old answers
@@ -210,11 +211,12 @@ plots.lines(
 )
 
 # %% [markdown]
-# All three networks were frozen by their flags, and all three learnt a new head. In evaluation mode the backbone is the same
+# All three backbones were frozen by their flags. In evaluation mode the backbone is the same
 # network to the last bit. In training mode its batch norms come to describe the new pictures. As long as those look like the
-# old ones, more than nine in ten answers stay. At night, more than a fifth of them is lost in five epochs.
+# old ones, more than nine in ten answers stay. At night, more than a fifth of them is lost in five epochs
+# (on each of five other sets of pictures, too).
 #
-# Setting `momentum=0` on a batch norm looks like a way out and is none: the statistics stand still, but in training mode the
+# Setting `momentum=0` on a batch norm (here the share of each batch that is mixed in) looks like a way out and is none: the statistics stand still, but in training mode the
 # layer still normalises by the current batch, so the answer for a picture depends on its company.
 
 # %% [markdown]
@@ -270,9 +272,10 @@ print(f"your guess {guess}; {sum(learning.values()):,} values learn, of the head
 
 # %% [markdown]
 # No: the head's name is `fc`. Its random values stay random, while 8,393,728 values below it learn to work around them. The
-# loss may even fall, so nothing tells you.
+# loss may fall all the same, so nothing tells you.
 #
-# The second trap is in VGG16, whose layers have numbers. You want to freeze "the first layers", `features.0` and `features.1`:
+# The second trap is in VGG16, whose layers have numbers. You want to freeze "the first layers": `features.0`, a convolution
+# of 1,792 values, and `features.1`, its ReLU, which has none.
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):  # the structure without the numbers: no memory, no time
@@ -288,11 +291,12 @@ print(
 
 # %% [markdown]
 # `"features.1" in name` is also true for `features.10`, `features.12`, `features.14`, `features.17` and `features.19`. The frozen
-# layers are a sandwich: number 0 is frozen, 2, 5 and 7 learn, then come five frozen ones. Compare whole parts of a name
-# instead: `model.get_submodule("features.1")`, or `name == part or name.startswith(part + ".")`.
+# layers are a sandwich: number 0 is frozen, 2, 5 and 7 learn, then come five frozen ones, and 21 to 28 learn again. Compare
+# whole parts of a name instead: `model.get_submodule("features.1")`, or `name == part or name.startswith(part + ".")`.
 #
 # Two more spellings that run without complaint and freeze nothing: `parameter.require_grad = False` (a letter is missing;
-# Python makes a new attribute), and a loop with two `if`s where the second sets the flag again for want of an `else`.
+# Python makes a new attribute), and two `if`s in a row of which the second undoes the first:
+# `if "layer" in name: p.requires_grad = False`, then `if "fc" not in name: p.requires_grad = True`.
 
 # %% tags=["nbval-check-output"]
 model = load_model("resnet18", weights=run.weights)
@@ -304,10 +308,11 @@ print(len(trainable(model)), "of", len(list(model.parameters())), "parameters st
 # ### Exercise 3.2: a test that fires
 #
 # Write `assert_frozen(before, after, may_move)`. `before` and `after` are dictionaries from names to tensors, copies of a model's
-# state. `may_move` lists parts that are allowed to change, such as `["fc"]`. If anything else differs, raise an
+# state. `may_move` lists parts that are allowed to change, such as `["fc", "layer4.1"]`. If anything else differs, raise an
 # `AssertionError` that names it; otherwise do nothing. The check calls your test on runs that went wrong and on runs that went right.
 #
-# <details><summary>Hint</summary><code>torch.equal(a, b)</code> is true only if the two are the same to the last bit.</details>
+# <details><summary>Hint 1</summary><code>torch.equal(a, b)</code> is true only if the two are the same to the last bit.</details>
+# <details><summary>Hint 2</summary><code>assert condition, text</code> raises with <code>text</code> if the condition is false.</details>
 
 
 # %% tags=["exercise"]
@@ -342,8 +347,9 @@ check("03.2", assert_frozen)
 # | optimizer | the list of parameters it was built with | is this parameter updated? |
 # | mode | `train()` / `eval()` | do batch norms use and collect the statistics of the batch, do dropouts drop? |
 #
-# Give the optimizer only the parameters that learn. A frozen one in its list is no harm as long as its gradient is `None`. But
-# a gradient of *zero*, or one left over from before the freeze, is applied, and weight decay comes with it:
+# Give the optimizer only the parameters that learn. A frozen one in its list does no harm as long as its gradient is `None`: the
+# optimizer skips it. A gradient left over from before the freeze is applied. Even a gradient of *zero* does harm: for the
+# optimizer this parameter learns, and many optimizers pull each such weight a little towards zero in every step (*weight decay*).
 
 # %% tags=["nbval-check-output"]
 weight = nn.Parameter(torch.ones(1))
@@ -355,7 +361,7 @@ for gradient in (None, torch.zeros(1)):
     print(f"gradient {gradient}: the frozen weight is {weight.item():.2f}")
 
 # %% [markdown]
-# That is why `freeze` of this course also throws old gradients away.
+# 1.00 − 0.1 × 0.1 × 1.00 = 0.99: no gradient, only decay. That is why `freeze` of this course also throws old gradients away.
 #
 # ### Exercise 3.3: predict what moves
 #

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_utils import freeze, unfreeze
 from course_utils.checks.spec import Check, Result, Rng, beside, failed, partial, passed, same
 
 # ------------------------------------------------------------------------------------------ 03.1 freeze_all_but
@@ -45,49 +46,61 @@ def train_twice(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, T
 
 @beside
 def parts_to_train(rng: Rng) -> list[str]:
-    """The head and one layer whose name is the beginning of another's: features.1, not features.10."""
-    return rng.shuffled(["features.1", "head"])
+    """The head, a batch norm, and a layer whose name is the beginning of another's: features.1, not features.10."""
+    return rng.shuffled(["features.1", "features.2", "head"])
 
 
 def probe_freeze(freeze_all_but: Any, rng: Rng) -> dict:
     model, images, labels = small_vgg(rng)
-    parts = parts_to_train(rng)
-    freeze_all_but(model, list(parts))
-    return {"after": train_twice(model, images, labels)}
+    returned = freeze_all_but(model, parts_to_train(rng))
+    return {"returned": "model" if returned is model else type(returned).__name__, "after": train_twice(model, images, labels)}
 
 
 def judge_freeze(data: dict, rng: Rng) -> Result:
-    model, images, labels = small_vgg(rng)
+    model, _, _ = small_vgg(rng)
     parts = parts_to_train(rng)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    weights = [name for name, _ in model.named_parameters()]
-    after = data["after"]
+    before, after = model.state_dict(), data["after"]
+    if data["returned"] != "model":
+        return failed(
+            f"your function returns {data['returned'].replace('NoneType', 'nothing')}; return the model that it was given"
+        )
     if after.keys() != before.keys():
         return failed("the model lost or gained tensors; freezing must not change its structure")
     moved = [name for name in before if not same(before[name], after[name])]
-    return explain_moves(moved, weights, parts, before, after)
+    weights = [name for name, _ in model.named_parameters()]
+    return explain_weights(moved, weights, parts) or explain_statistics(moved, weights, parts, before, after)
 
 
-def explain_moves(moved: list[str], weights: list[str], parts: list[str], before: dict, after: dict) -> Result:
-    inside = [name for name in weights if any(name.startswith(part + ".") for part in parts)]
-    outside = [name for name in weights if name not in inside]
+def is_inside(name: str, parts: list[str]) -> bool:
+    return any(name == part or name.startswith(part + ".") for part in parts)
+
+
+def explain_weights(moved: list[str], weights: list[str], parts: list[str]) -> Result | None:
+    outside = [name for name in weights if not is_inside(name, parts)]
     strayed = [name for name in outside if name in moved]
-    asleep = [name for name in inside if name not in moved]
+    asleep = [name for name in weights if is_inside(name, parts) and name not in moved]
     if len(strayed) == len(outside):
         return failed(
             f"{len(strayed)} of {len(outside)} tensors outside {sorted(parts)} moved. Python accepts any attribute name: "
             "read yours letter by letter"
         )
-    for name in strayed:
-        return failed(f"asked for {sorted(parts)}, but {name} moved too: compare whole parts of a name")
+    if strayed:
+        return failed(f"asked for {sorted(parts)}, but {strayed[0]} moved too: compare whole parts of a name")
     if asleep:
         return failed(f"{asleep[0]} should learn, but after two training steps it is what it was")
-    statistics = [name for name in moved if name not in weights and not name.endswith("num_batches_tracked")]
-    if statistics:
-        by = (after[statistics[0]] - before[statistics[0]]).abs().max()
-        return partial(
-            Fraction(1, 2), f"no weight strayed, but {statistics[0]} moved by {by:.2f}: which switch stops statistics?"
-        )
+    return None
+
+
+def explain_statistics(moved: list[str], weights: list[str], parts: list[str], before: dict, after: dict) -> Result:
+    means = [name for name in before if name.endswith("running_mean")]
+    for name in means:
+        by = (after[name] - before[name]).abs().max()
+        if name in moved and not is_inside(name, parts):
+            return partial(Fraction(1, 2), f"no weight strayed, but {name} moved by {by:.2f}: which switch stops statistics?")
+        if name not in moved and is_inside(name, parts):
+            return partial(
+                Fraction(1, 2), f"the weights are right, but {name} stood still although its part should learn: its mode?"
+            )
     return passed()
 
 
@@ -119,10 +132,21 @@ def wrong_all(model: nn.Module, parts: list[str]) -> nn.Module:
 def right_loop(model: nn.Module, parts: list[str]) -> nn.Module:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(name.startswith(part + ".") for part in parts))
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d) and not is_inside(name, parts):
             module.eval()
     return model
+
+
+def wrong_asleep(model: nn.Module, parts: list[str]) -> nn.Module:
+    freeze(model)
+    for part in parts:
+        unfreeze(model.get_submodule(part))
+    return model
+
+
+def wrong_return(model: nn.Module, parts: list[str]) -> None:
+    right_loop(model, parts)
 
 
 # ------------------------------------------------------------------------------------------- 03.2 assert_frozen
@@ -130,27 +154,18 @@ def right_loop(model: nn.Module, parts: list[str]) -> nn.Module:
 
 @beside
 def snapshots(rng: Rng) -> list[dict]:
-    """Pairs of snapshots in random order: five in which something moved that must not, two that went right."""
+    """Pairs of snapshots in random order, in most of which one tensor moved that must not; "fc" and "layer4.1" may."""
+    names = ["layer1.weight", "layer4.0.weight", "layer4.1.weight", "layer4.10.weight", "fc.weight", "fc_aux.weight"]
     with rng.torch():
-        state = {
-            "layer1.weight": torch.randn(4, 3),
-            "layer1.running_mean": torch.randn(4),
-            "layer1.running_var": torch.rand(4) + 0.5,
-            "layer1.num_batches_tracked": torch.tensor(rng.integer(3, 90)),
-            "fc.weight": torch.randn(2, 4),
-            "fc_aux.weight": torch.randn(2, 4),
-        }
-        changes = [("layer1.weight", 0.1), ("layer1.running_mean", 0.08), ("layer1.running_var", 0.05), ("layer1.weight", 1e-6)]
-        cases: list[dict[str, Any]] = [
-            {"moved": name, "by": by} for name, by in [*changes, ("fc_aux.weight", 0.1), ("fc.weight", 0.1), ("", 0.0)]
-        ]
-        for case in cases:
-            case["before"] = {name: value.clone() for name, value in state.items()}
-            case["after"] = {
-                name: value + case["by"] if name == case["moved"] else value.clone() for name, value in state.items()
-            }
-            if case["moved"] != "fc.weight":  # the head always learns
-                case["after"]["fc.weight"] += 0.2
+        state = {name: torch.randn(3, 4) for name in [*names, "layer1.running_mean", "layer1.running_var"]}
+        state["layer1.num_batches_tracked"] = torch.tensor(rng.integer(3, 90))
+    changes = [("layer1.running_mean", 0.08), ("layer1.running_var", 0.05), ("layer1.weight", 1e-6), *((n, 0.1) for n in names)]
+    cases = []
+    for moved, by in changes:
+        after = {name: value.clone() for name, value in state.items()}
+        after[moved] = after[moved] + by
+        after["fc.weight"] = after["fc.weight"] + 0.2  # the head always learns
+        cases.append({"moved": moved, "by": by, "before": state, "after": after})
     return rng.shuffled(cases)
 
 
@@ -158,10 +173,10 @@ def probe_assert(assert_frozen: Any, rng: Rng) -> list:
     outcomes = []
     for case in snapshots(rng):
         try:
-            assert_frozen(dict(case["before"]), dict(case["after"]), ["fc"])
+            assert_frozen(dict(case["before"]), dict(case["after"]), ["fc", "layer4.1"])
             outcomes.append("quiet")
-        except AssertionError:
-            outcomes.append("fired")
+        except AssertionError as error:
+            outcomes.append(f"fired: {error}")
         except NotImplementedError:
             raise
         except Exception as error:
@@ -171,42 +186,65 @@ def probe_assert(assert_frozen: Any, rng: Rng) -> list:
 
 def judge_assert(data: list, rng: Rng) -> Result:
     cases = snapshots(rng)
+    verdicts = [said.partition(":")[0] for said in data]
     if len(data) != len(cases):
         return failed("the test ended before it had seen all runs")
-    wanted = ["quiet" if case["moved"] in ("", "fc.weight") else "fired" for case in cases]
-    if len(set(data)) == 1 and data[0] in ("quiet", "fired"):
-        return failed(f"the same verdict on all {len(data)} runs ({data[0]}): it does not look at the run")
-    for number, (said, right, case) in enumerate(zip(data, wanted, cases, strict=True), start=1):
-        if said not in ("quiet", "fired"):
-            return failed(f"{said.partition(':')[0]} on run {number}: decide by assert, do not crash")
-        if said != right and right == "fired":
-            return failed(f"it stayed quiet although {case['moved']} moved by {case['by']:g} and only 'fc' may move")
-        if said != right:
-            return failed("it fired on a correct run, in which only fc.weight moved, and fc may move")
-    return passed()
+    if set(verdicts) == {"quiet"}:
+        return failed(f"it stayed quiet on all {len(data)} runs, wrong ones too: does it compare before with after?")
+    if set(verdicts) == {"fired"}:
+        return failed(
+            f"it fired on all {len(data)} runs, also where only fc.weight moved: that lies inside 'fc', so it may move"
+        )
+    found = (explain_assert(said, verdict, case) for said, verdict, case in zip(data, verdicts, cases, strict=True))
+    return next((result for result in found if result), passed())
+
+
+def explain_assert(said: str, verdict: str, case: dict) -> Result | None:
+    name, allowed = case["moved"], is_inside(case["moved"], ["fc", "layer4.1"])
+    if verdict not in ("quiet", "fired"):
+        return failed(f"{verdict} on one of the runs: decide by assert, do not crash")
+    if verdict == "quiet" and not allowed:
+        return failed(f"it stayed quiet although {name} moved by {case['by']:g}; only 'fc' and 'layer4.1' may move")
+    if verdict == "fired" and allowed:
+        return failed(f"it fired on a correct run, in which only fc.weight and {name} moved; 'fc' and 'layer4.1' may move")
+    if verdict == "fired" and name not in said:
+        return failed(f"it fired when {name} moved, as it should, but its message does not name {name}")
+    return None
 
 
 def wrong_parameters_only(before: dict, after: dict, may_move: list[str]) -> None:
     for name in before:
-        if name.endswith("weight") and name.partition(".")[0] not in may_move:
-            assert torch.equal(before[name], after[name])
+        if name.endswith("weight") and not is_inside(name, may_move):
+            assert torch.equal(before[name], after[name]), name
 
 
 def wrong_allclose(before: dict, after: dict, may_move: list[str]) -> None:
     for name in before:
-        if name.partition(".")[0] not in may_move:
-            assert torch.allclose(before[name].float(), after[name].float(), atol=1e-4)
+        if not is_inside(name, may_move):
+            assert torch.allclose(before[name].float(), after[name].float(), atol=1e-4), name
 
 
 def wrong_substring_part(before: dict, after: dict, may_move: list[str]) -> None:
     for name in before:
         if not any(part in name for part in may_move):
-            assert torch.equal(before[name], after[name])
+            assert torch.equal(before[name], after[name]), name
 
 
-def wrong_strict(before: dict, after: dict, may_move: list[str]) -> None:
+def wrong_literal(before: dict, after: dict, may_move: list[str]) -> None:
     for name in before:
-        assert torch.equal(before[name], after[name])
+        if name not in may_move:
+            assert torch.equal(before[name], after[name]), name
+
+
+def wrong_first_word(before: dict, after: dict, may_move: list[str]) -> None:
+    for name in before:
+        if name.split(".")[0] not in may_move:
+            assert torch.equal(before[name], after[name]), name
+
+
+def wrong_nameless(before: dict, after: dict, may_move: list[str]) -> None:
+    for name in before:
+        assert is_inside(name, may_move) or torch.equal(before[name], after[name]), "something moved"
 
 
 def wrong_same_snapshot(before: dict, after: dict, may_move: list[str]) -> None:
@@ -288,7 +326,13 @@ def right_branches(gradient: bool, train_mode: bool, in_optimizer: bool) -> tupl
 
 CHECKS = [
     Check(
-        "03.1", "freeze_all_but", "let only some parts learn", probe_freeze, judge_freeze, {"after": {str: Tensor}}, points=3
+        "03.1",
+        "freeze_all_but",
+        "let only some parts learn",
+        probe_freeze,
+        judge_freeze,
+        {"returned": str, "after": {str: Tensor}},
+        points=3,
     ),
     Check("03.2", "assert_frozen", "a test that fires", probe_assert, judge_assert, [str], points=2),
     Check("03.3", "what_moves", "predict what moves", probe_what, judge_what, [[bool]], points=1),
@@ -298,15 +342,19 @@ WRONG = {
     "03.1": [
         (wrong_spelling, "Python accepts any attribute name"),
         (wrong_substring, "features.10"),
-        (wrong_mode, "no weight strayed, but features.2.running_mean moved by"),
-        (wrong_all, "head.weight should learn"),
+        (wrong_mode, "no weight strayed, but features.4.running_mean moved by"),
+        (wrong_all, "features.2.weight should learn"),
+        (wrong_asleep, "features.2.running_mean stood still although its part should learn"),
+        (wrong_return, "your function returns nothing"),
     ],
     "03.2": [
         (wrong_parameters_only, "it stayed quiet although layer1.running_"),
         (wrong_allclose, "it stayed quiet although layer1.weight moved by 1e-06"),
-        (wrong_substring_part, "fc_aux.weight moved"),
-        (wrong_strict, "the same verdict on all 7 runs"),
-        (wrong_same_snapshot, "the same verdict on all 7 runs"),
+        (wrong_substring_part, "it stayed quiet although"),
+        (wrong_literal, "it fired on all 9 runs, also where only fc.weight moved"),
+        (wrong_first_word, "it fired on a correct run, in which only fc.weight and layer4.1.weight moved"),
+        (wrong_nameless, "its message does not name"),
+        (wrong_same_snapshot, "it stayed quiet on all 9 runs"),
     ],
     "03.3": [
         (wrong_eval_stops, "evaluation mode, in the optimizer, the weights moved"),
