@@ -232,8 +232,8 @@ class Counted:
 
 
 def progress(loader: Batches, note: str) -> tqdm:
-    """A plain-text progress bar that disappears when it is full."""
-    return tqdm(loader, desc=note, leave=False, file=sys.stderr, mininterval=0.5, dynamic_ncols=False, ncols=90)
+    """A plain-text progress bar; it disappears when it is full, and does not appear for what takes half a second."""
+    return tqdm(loader, desc=note, leave=False, file=sys.stderr, delay=0.5, mininterval=0.5, ncols=90)
 
 
 # --------------------------------------------------------------------------------------------------------- predict

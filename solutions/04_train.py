@@ -50,7 +50,7 @@ plots.show_images(images, numbered * 2, columns=len(numbered))
 # ## From folders to numbers
 #
 # `ImageFolder` of torchvision reads pictures by a contract. Each class has one folder. The folder's name is the name of the
-# class, and the alphabetical order of the names makes the class numbers. Nobody wrote the numbers above down.
+# class, and the order of the names as texts (`Zebra` before `ant`, `10` before `2`) makes the class numbers. Nobody wrote the numbers above down.
 #
 # A network never sees the names. Its first output means boat because `boat` comes first in the alphabet. A data set has three
 # parts, each a folder of this kind: *train* to learn from, *val* and *test* to see how well it went. All three must hold the
@@ -97,7 +97,7 @@ for name, transform in {"all four steps": by_hand, "without the last": unnormali
 # measure it in the section "Experiments in a blink", where the answer costs a second. Until then, one habit: look at the mean
 # and the deviation of a batch before you train.
 #
-# From here to a loader it is two steps, `ImageFolder(folder, transform=recipe)` and a `DataLoader` around it. `open_data` of this
+# From here to a loader it is two steps, `ImageFolder(folder.root, transform=recipe)` and a `DataLoader` around it. `open_data` of this
 # course does the same for train, val and test. It also skips hidden folders, refuses parts with different classes, and lists
 # the files it left out in `data.left_out`.
 
@@ -125,9 +125,9 @@ print(f"your guess {guess:.2f}; measured {before:.3f}, and after one step {after
 
 # %% [markdown]
 # A loss near ln 3 = 1.10 is what "knows nothing about three classes" looks like. The step made it smaller: the head has begun
-# to learn noise by heart. So the shapes fit and gradients arrive. The test proves nothing else. Some examples present the
-# predictions of such a run as a result. They were made before the step, and by luck alone one run in 22 names four or five of
-# five labels.
+# to learn noise by heart. So the shapes fit and gradients arrive. The test proves nothing else. Some tutorials
+# count how many predictions of such a run are right. They were made before the step, and pure guessing gets four or five of five
+# right in one run of 22.
 #
 # Now the pictures. The next cell is the classical recipe: stochastic gradient descent (SGD) with a learning rate of 0.001 and
 # momentum 0.9 (each step keeps nine tenths of the one before), batches of 32 in random order, ten *epochs* (passes over all
@@ -201,7 +201,7 @@ check("04.1", train_epoch)
 # ### Exercise 4.2: evaluate
 #
 # Write `accuracy_on(model, loader)`: the share of pictures that `model` gets right, in evaluation mode. It must not depend on
-# the size of the batches. Leave the model as you found it, and remember lesson 3: part of it may be frozen and asleep.
+# the size of the batches. Leave the model as you found it, and remember lesson 3: part of it may be frozen and in evaluation mode.
 #
 # <details><summary>Hint</summary><code>with eval_mode(model):</code> of this course gives each layer back its own mode at the end.</details>
 
@@ -224,8 +224,8 @@ def accuracy_on(model: nn.Module, loader: DataLoader) -> float:
 check("04.2", accuracy_on)
 
 # %% [markdown] tags=["solution"]
-# Without evaluation mode a picture's answer depends on its batch. With `model.eval()` and no way back, batch norms and dropouts
-# sleep from the second epoch on. `model.train()` at the end is tempting, and wakes the frozen part too.
+# Without evaluation mode a picture's answer depends on its batch. With `model.eval()` and no way back, everything stays in
+# evaluation mode from the second epoch on. `model.train()` at the end is tempting, and wakes the frozen part too.
 
 # %% [markdown]
 # ## Run the frozen part once
@@ -276,7 +276,7 @@ print(f"pictures through the backbone: {10 * count:,} the long way, {count:,} wi
 print("same logits, within 0.0001:", difference.abs().max().item() < 1e-4)
 
 # %% [markdown]
-# A tenth of the work for ten epochs, and none at all for every further run. It is no approximation: the logits are the same.
+# A tenth of the work for ten epochs, and none at all for every further run. It is no approximation: the logits are the same, up to rounding.
 #
 # It holds as long as nothing in front of the cut changes: not in training mode, not together with *augmentation* (random
 # changes to the pictures, lesson 8), and not once parts of the backbone learn.
@@ -319,7 +319,8 @@ plots.lines(losses, title=title, x="epoch", y="loss per picture", start=1)
 # end, when the head knows more. That is why val can look better at first.
 #
 # **Guess first.** Now break the loop of the classical recipe. Three runs of 14 epochs, each without one line: clear,
-# backward, step. Which curve belongs to which? Choose from "falls", "flat" and "swings".
+# backward, step. What does the training loss do in each? Choose from "falls", "flat" and "falls, then climbs". A word may fit
+# more than one run, or none.
 
 # %%
 guess = {"clear": "?", "backward": "?", "step": "?"}  # your guess for the run without this line
@@ -355,7 +356,7 @@ plots.lines(losses, title="The loop without one line", x="epoch", y="training lo
 # %% [markdown]
 # Without backward there is no gradient, and without step nobody applies it. Both lines are flat, one on top of the other, and
 # nothing fails. A copy of the classical loop is in circulation that has lost clear, backward and step; it prints a loss for
-# every epoch. With batch norms in training mode that line even trembles a little, and looks alive.
+# every epoch. With batch norms in training mode that curve even trembles a little, and looks alive.
 #
 # The missing clear is the sly one. Gradients pile up, so the steps grow, and for some epochs it looks *better* than the
 # complete loop. But the old gradients go on pushing when the head has passed the best place. It overshoots, and the loss climbs
@@ -416,8 +417,9 @@ plots.maps(points, labels, data.classes, title="The same pictures, three times")
 
 # %% [markdown]
 # A map shows two directions of many. The number above it looks at all of them: how often does a picture's nearest neighbour
-# have the same class? With random weights it does about as often as with bare pixels. In the pretrained backbone neighbours
-# are mostly alike, so a linear head can separate them. The architecture alone does not do it. What was learnt elsewhere does.
+# have the same class? With random weights it does about as often as with bare pixels. In the pretrained backbone most neighbours
+# are alike, and that is what a linear head lives on. (The map shows two directions of 512, so the classes overlap in it more than
+# they do.) The architecture alone does not do it. What was learnt elsewhere does.
 
 # %% [markdown]
 # ## Choose on val, test once
@@ -427,7 +429,7 @@ plots.maps(points, labels, data.classes, title="The same pictures, three times")
 # there is *test*: one look, after the last choice. A small box counts the looks.
 #
 # One of the choices is the epoch. `fit` calls `after_epoch` with every finished epoch, and `keep_best` keeps a *copy* of the
-# head whenever val has never been better. `head.state_dict()` without a copy would go on changing with the head.
+# head whenever val reaches a new best. `head.state_dict()` without a copy would go on changing with the head.
 
 
 # %%
@@ -442,7 +444,7 @@ class TestBox:
 
 
 def keep_best(epoch):
-    """Copy the head if val has never been better."""
+    """Copy the head whenever val reaches a new best."""
     if epoch.val.accuracy > best["accuracy"]:
         state = copy.deepcopy(head.state_dict())
         best.update(accuracy=epoch.val.accuracy, number=epoch.number, state=state)
@@ -463,13 +465,13 @@ plots.stamp(figure, f"test {score.accuracy:.2f}, opened {times}")
 
 # %% [markdown]
 # This is the picture to take away. Train ends near 1, val gains little after the first ten epochs and stays behind. The best
-# epoch is marked. One number comes from pictures that decided nothing. Run that cell again, and the stamp tells on you.
+# epoch is marked. One number comes from pictures that decided nothing. Run that cell again, and the stamp shows it.
 #
 # ### Exercise 4.3: make three splits
 #
 # Often there is one folder and no splits. Write `make_splits(names, fractions, seed)`. `names` holds the name of each picture's
 # class, `fractions` the shares for train, val and test, for example `(0.7, 0.15, 0.15)`. Return three lists of positions.
-# Every picture is in exactly one of them, every class is divided by these shares, and the same seed gives the same lists.
+# Every picture is in exactly one of them, every class is divided by these shares (to the nearest picture), and the same seed gives the same lists.
 #
 # Why positions? Train and val become two views of one folder, each with transforms of its own. So random changes to training
 # pictures never reach val.
@@ -501,7 +503,7 @@ check("04.3", make_splits)
 # %% [markdown] tags=["solution"]
 # Each class is shuffled and cut on its own, so that a rare class is in all three lists. One shuffle of everything is tempting,
 # and may leave val without it. `sorted` matters too: the order of a set of texts changes from one run of Python to the next,
-# and with it the splits, seed or no seed.
+# and with it the splits, seed or no seed. (The check runs in one Python and cannot see this.)
 
 # %% [markdown]
 # ## What you can do now
