@@ -17,7 +17,7 @@ from course_utils.profiles import HOME
 from course_utils.weights import get_weights
 from course_utils.worlds import picture
 
-pytestmark = pytest.mark.notebook
+pytestmark = [pytest.mark.notebook, pytest.mark.timeout(1200)]
 
 NOTEBOOKS = sorted((HOME / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 ON_FULL = [path for path in NOTEBOOKS if path.stem[:2] in ("01", "02", "03", "04")]
