@@ -77,7 +77,7 @@ print("your guess for resnet18:", guess)
 # ResNet-34 only. On a ResNet-50 it stops at the first picture: "mat1 and mat2 shapes cannot be multiplied (1x2048 and 512x10)".
 #
 # Replace the head first and build the optimizer afterwards. An optimizer holds on to the tensors it was given, and a new head
-# has new ones.
+# has new ones. An optimizer built before goes on adjusting the discarded head; the new one never learns, and no error says so.
 
 # %% [markdown]
 # ## Where the head lives
@@ -105,7 +105,7 @@ plots.cut_bars(shares, captions, title=title, x="share of the network's values, 
 # The head is `fc`, or `classifier`, or the last layer with weights inside `classifier`. Three of the six need a second look:
 #
 # - **vgg16**: only `classifier.6` is the head. In front of it are two linear layers with 119.5 million values, and torchvision's
-#   pretrained weights fill those too.
+#   pretrained weights fill those too, so keep them, and replace the last one only.
 # - **squeezenet1_1**: the head is a 1×1 convolution. It makes a map for each class, and the average of the map is the logit.
 # - **inception_v3**: in training mode it answers twice. A second, *auxiliary* head, `AuxLogits.fc`, sits in the middle; it is
 #   there to help the early layers learn. It needs the new number of classes as well. Its loss is added to the main one with
@@ -220,8 +220,9 @@ for classes in guess:
     print(f"{classes:2} classes: your guess {guess[classes]:.2f}; five fresh heads {measured}")
 
 # %% [markdown]
-# −ln(1/*K*) is ln *K*: 0.69, 1.79, 2.30 and 3.18 for 2, 6, 10 and 24 classes. Nearly all fresh heads start within 0.2 of it,
-# mostly a little above, as long as the classes are about equally frequent. Now the head that was forgotten:
+# −ln(1/*K*) is ln *K*: 0.69, 1.79, 2.30 and 3.18 for 2, 6, 10 and 24 classes. All five heads start within 0.2 of it, mostly a
+# little above. If one class has nearly all the pictures, single heads stray further, since the chance value of one logit then
+# counts for almost every picture. Now the head that was forgotten:
 
 # %%
 loss = F.cross_entropy(old_head(features), labels).item()
@@ -313,7 +314,8 @@ print("same answer:", (pair.argmax(1) == (single[:, 0] > 0)).sum().item(), "of",
 # %% [markdown]
 # Neither: the same loss, the same answers. What differs is the labels: whole numbers of shape (batch,) for two logits;
 # floating-point numbers of the shape of the logits, (batch, 1), for one. `replace_head(model, 2)` and `replace_head(model, 1)` make
-# the two heads. One output with `cross_entropy` is a wrong mixture: softmax of a single number is 1, so the loss is always 0.
+# the two heads. One output with `cross_entropy` is a wrong mixture. The softmax of a single number is always 1, so with the
+# labels for one logit the loss is 0 whatever the head says; with whole-number labels it stops with "Target 1 is out of bounds".
 
 # %% [markdown]
 # ## Known classes need not start from zero
@@ -353,8 +355,12 @@ title = "Before any training: true class and answer, five rows kept"
 plots.show_images(drawn[::8], titles, columns=6, title=title)
 
 # %% [markdown]
-# The known classes are right before any training, which explains a first loss far below ln 6. Most houses are wrong: trained rows
-# give logits several times as large as the fresh row does, so its voice is not heard. Training has one class to learn now, not six.
+# All five known classes are right before any training, which explains a first loss far below ln 6. The houses are wrong: the
+# trained rows give larger logits than the untrained one, so "house" hardly ever comes out largest. Training now has one class
+# to learn, not six.
+#
+# Why is the fresh head below one in six? It gives most pictures of a class the same answer, so whole classes are right or
+# wrong together. Which answer that is, its random rows decide: 0 % is chance, too.
 #
 # ### Exercise 2.2: start from old rows
 #

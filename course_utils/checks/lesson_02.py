@@ -252,6 +252,13 @@ def old_and_new(rng: Rng) -> tuple[nn.Linear, list[str], list[str]]:
 
 
 @beside
+def tasks_of(rng: Rng) -> list[tuple[nn.Linear, list[str], list[str]]]:
+    """Two tasks: other names, and the same names in the same order."""
+    other, (old_head, old_names, _) = old_and_new(rng), old_and_new(rng)
+    return [other, (old_head, old_names, old_names)]
+
+
+@beside
 def step_of(head: nn.Linear) -> None:
     """One step of training that moves all rows."""
     loss = F.cross_entropy(head(torch.ones(2, head.in_features)), torch.zeros(2, dtype=torch.long))
@@ -260,8 +267,9 @@ def step_of(head: nn.Linear) -> None:
         torch.optim.SGD(head.parameters(), lr=1.0).step()
 
 
-def probe_rows(start_from_old_rows: Any, rng: Rng) -> dict:
-    old_head, old_names, new_names = old_and_new(rng)
+@beside
+def rows_of(start_from_old_rows: Any, old_head: nn.Linear, old_names: list[str], new_names: list[str]) -> dict:
+    """The new head as it comes, the same after a step of training, and what has become of the old one."""
     head = start_from_old_rows(old_head, list(old_names), list(new_names))
     if not isinstance(head, nn.Linear):
         raise TypeError(f"your answer gives back {type(head).__name__}; a new nn.Linear is expected")
@@ -270,21 +278,33 @@ def probe_rows(start_from_old_rows: Any, rng: Rng) -> dict:
     return seen | {"trained": head.weight, "old_weight": old_head.weight, "old_bias": old_head.bias}
 
 
-def judge_rows(data: dict, rng: Rng) -> Result:
-    old, old_names, new_names = old_and_new(rng)
+def probe_rows(start_from_old_rows: Any, rng: Rng) -> list[dict]:
+    return [rows_of(start_from_old_rows, *task) for task in tasks_of(rng)]
+
+
+def judge_rows(data: list[dict], rng: Rng) -> Result:
+    for seen, (old, old_names, new_names) in zip(data, tasks_of(rng), strict=True):
+        fault = fault_of_rows(seen, old, old_names, new_names)
+        if fault:
+            return failed(f"with the same names in the same order: {fault}" if new_names == old_names else fault)
+    return passed()
+
+
+def fault_of_rows(data: dict, old: nn.Linear, old_names: list[str], new_names: list[str]) -> str:
+    """What is wrong with the answer to one task, or nothing."""
     shape, wanted = tuple(data["weight"].shape), (len(new_names), old.in_features)
     if shape != wanted:
-        return failed(f"weight has the shape {shape}; for {wanted[0]} names and {wanted[1]} values it should be {wanted}")
+        return f"weight has the shape {shape}; for {wanted[0]} names and {wanted[1]} values it should be {wanted}"
     if tuple(data["bias"].shape) != wanted[:1]:
-        return failed(f"bias has the shape {tuple(data['bias'].shape)}, for {wanted[0]} names it should be {wanted[:1]}")
+        return f"bias has the shape {tuple(data['bias'].shape)}, for {wanted[0]} names it should be {wanted[:1]}"
     if not (same(data["old_weight"], old.weight) and same(data["old_bias"], old.bias)):
-        return failed("training the new head changed the old one: do they share their tensors? Copy the values")
+        return "training the new head changed the old one: do they share their tensors? Copy the values"
     for fault in (fault_of_known(data, old, old_names, new_names), fault_of_unknown(data["weight"], old, old_names, new_names)):
         if fault:
-            return failed(fault)
+            return fault
     if same(data["trained"], data["weight"]):
-        return failed("after a step of training the new head is what it was; it must be able to learn")
-    return passed()
+        return "after a step of training the new head is what it was; it must be able to learn"
+    return ""
 
 
 def fault_of_known(data: dict, old: nn.Linear, old_names: list[str], new_names: list[str]) -> str:
@@ -333,6 +353,10 @@ def wrong_same_object(old_head: nn.Linear, old_names: list[str], new_names: list
     fresh = right_index(old_head, old_names, new_names)
     old_head.weight, old_head.bias = fresh.weight, fresh.bias
     return old_head
+
+
+def wrong_shortcut(old_head: nn.Linear, old_names: list[str], new_names: list[str]) -> nn.Linear:
+    return old_head if old_names == new_names else right_index(old_head, old_names, new_names)
 
 
 def wrong_by_place(old_head: nn.Linear, old_names: list[str], new_names: list[str]) -> nn.Linear:
@@ -395,7 +419,7 @@ CHECKS = [
         "keep what the old head knows",
         probe_rows,
         judge_rows,
-        dict.fromkeys(("weight", "bias", "trained", "old_weight", "old_bias"), Tensor),
+        [dict.fromkeys(("weight", "bias", "trained", "old_weight", "old_bias"), Tensor)],
         points=2,
     ),
 ]
@@ -415,6 +439,7 @@ WRONG = {
         (wrong_bias, "the weights of the known classes match, but the bias of"),
         (wrong_view, "training the new head changed the old one"),
         (wrong_same_object, "training the new head changed the old one"),
+        (wrong_shortcut, "with the same names in the same order: training the new head changed the old one"),
         (wrong_by_place, "look rows up by name"),
         (wrong_known_only, "weight has the shape"),
         (wrong_no_test, "it stopped with ValueError"),

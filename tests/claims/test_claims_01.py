@@ -60,6 +60,14 @@ def test_some_pictures_of_another_world_get_a_sure_answer(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_the_surest_of_them_is_as_sure_as_a_real_shape_and_most_are_not(seed):
+    strangers, real = surest("things", seed), surest("shapes", seed)
+    assert strangers.max() > real.median() - 0.05
+    assert strangers.median() < 0.7
+    assert 0.85 < real.median() < 0.95  # right, and less than sure
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_noise_of_64_pixels_gets_a_rather_sure_name(seed):
     model = load_model("resnet18")
     torch.manual_seed(seed)
