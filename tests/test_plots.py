@@ -145,3 +145,16 @@ def test_a_stamp(history):
     figure = plots.stamp(plots.learning_curve(history), "opened once")
     draw(figure)
     assert texts(figure)[-1] == "opened once"
+
+
+def test_phases_in_a_row(history):
+    figure = plots.phases({"few learn": history, "many learn": history}, title="Two phases")
+    draw(figure)
+    (ax,) = figure.axes
+    assert [len(line.get_xdata()) for line in ax.lines] == [6, 6, 2], "two curves over both phases, one line between them"
+    assert {"few learn", "many learn", "train", "val"} == set(texts(figure))
+
+
+def test_phases_without_an_epoch():
+    with pytest.raises(ValueError, match="a phase has no epoch, so there is no curve"):
+        plots.phases({"one": []})
