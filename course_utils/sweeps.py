@@ -11,6 +11,7 @@ import csv
 import math
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -34,7 +35,8 @@ LEARNS = {  # the parts of a ResNet that learn in each configuration
     "layer3–4 + head": ("layer3", "layer4", "fc"),
     "all": ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"),
 }
-RATES = (0.003, 0.01, 0.03, 0.1)
+LADDER = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+RATES = LADDER[3:7]  # tried for every configuration; more of the ladder where the best one is the first or the last
 SEEDS = (0, 1, 2)
 PER_CLASS = (5, 20)  # training pictures of each class
 UPDATES = 48  # 12 epochs of 120 pictures in batches of 32
@@ -100,17 +102,28 @@ def sweep(configuration: str, run: Settings, per_class: int) -> list[Row]:
     num_classes = len(splits["train"][1].unique())
     rows: list[Row] = []
     models: dict[tuple[float, int], nn.Module] = {}
-    for lr in RATES:
-        for seed in SEEDS:
+    rates: Sequence[float] = RATES
+    while rates:
+        for lr, seed in product(rates, SEEDS):
             model = train(start(configuration, run, num_classes, seed), *splits["train"], lr=lr, seed=seed)
             models[lr, seed] = model
             key = {"per_class": per_class, "configuration": configuration, "lr": lr, "seed": seed}
             rows.append({**key, "val": accuracy(model, *splits["val"]), "test": None})
+        rates = beyond(rows)
     (chosen,) = best_rates(rows).values()
     for row in rows:
         if row["lr"] == chosen:
             row["test"] = accuracy(models[chosen, row["seed"]], *splits["test"])
-    return rows
+    return sorted(rows, key=lambda row: (row["lr"], row["seed"]))
+
+
+def beyond(rows: Sequence[Row]) -> Sequence[float]:
+    """The next rate of the ladder if the best one is the first or the last that was tried; none if it lies inside."""
+    (chosen,) = best_rates(rows).values()
+    tried, place = sorted({row["lr"] for row in rows}), LADDER.index(chosen)
+    if chosen == tried[0]:
+        return LADDER[max(place - 1, 0) : place]
+    return LADDER[place + 1 : place + 2] if chosen == tried[-1] else ()
 
 
 # -------------------------------------------------------------------------------------------------- what a table says

@@ -30,8 +30,8 @@ per_class = 20  # training pictures of each class
 
 # %% [markdown]
 # The backbone of a ResNet-18 has five *stages*: the stem (`conv1` with its batch norm) and `layer1` to `layer4`. The early
-# ones find edges and textures, which most pictures have. The late ones find what the old task needed. So one freezes from
-# the left. Here are the five configurations of this lesson. A head is always new.
+# ones find edges and textures, which most pictures have; the late ones find what the old task needed. So one freezes from
+# the picture's side on. Here are the five *configurations* of this lesson: who is fixed, who learns, who starts anew.
 
 # %%
 stages = {"stem": "conv1", **{f"layer{i}": f"layer{i}" for i in (1, 2, 3, 4)}, "head": "fc"}
@@ -47,8 +47,9 @@ rows = {name: {stage: state(name, part) for stage, part in stages.items()} for n
 plots.networks(rows, title="Five configurations of one network")
 
 # %% [markdown]
-# `scratch` is the baseline. It has the same architecture and all its values are new, so the one thing that it lacks is
-# the pretraining. A smaller network would lack two things at once, and you could not tell which one made the difference.
+# `scratch` is the *baseline*, what the others are held against. It has the same architecture and all its values are new, so
+# the one thing that it lacks is the pretraining. A smaller network would lack two things at once, and you could not tell
+# which of them made the difference.
 #
 # ## Which stages learn?
 #
@@ -70,9 +71,9 @@ print(f"your guess {guess:.2f}; measured {learning['layer4 + head'] / learning['
 # %% [markdown]
 # Three quarters of all values sit in the last stage. "A few layers" can be most of a network.
 #
-# A comparison also needs configurations that are what their names say. Remember the sandwich of lesson 3: somebody wants to
-# freeze the first layers of VGG16, `features.0` and `features.1`, and asks whether these words are in the name. Here are
-# VGG16's convolutions. Whatever is measured with the second row says nothing about "the first layers".
+# A comparison also needs configurations that are what their names say. Remember the sandwich of lesson 3: somebody wants
+# to freeze the first layers of VGG16, `features.0` and `features.1`, and tests whether these words occur in the name. Here are
+# the numbers of VGG16's convolutions. Whatever is measured with the second row says nothing about "the first layers".
 
 # %%
 places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # features.0, features.2, …
@@ -117,18 +118,21 @@ def configure(model: nn.Module, frozen: int, lr: float) -> torch.optim.Optimizer
 check("06.1", configure)
 
 # %% [markdown] tags=["solution"]
-# The order matters: free, freeze, then the optimizer, which so gets exactly what learns. A tempting loop sets a frozen part's
-# flag to `False` and in its next line, for want of an `else`, every part's flag to `True`: the last assignment wins and
-# all 62 tensors of a ResNet-18 learn. An optimizer that is built before the stages are set free never hears of them.
+# The order matters: set free, freeze, then build the optimizer, which so gets what learns and nothing else. A tempting loop
+# sets a frozen part's flag to `False` and in its next line, for want of an `else`, every part's flag to `True`: the last
+# assignment wins, and all 62 tensors of a ResNet-18 learn. An optimizer that is built before a stage is set free never
+# hears of it.
 
 # %% [markdown]
 # ## The usual answer
 #
-# Many a text takes three configurations, one learning rate, one seed, and lets the best number win. You will do the
-# same, twice.
+# Many comparisons take a few configurations, one learning rate and one seed, and let the best number win. Do the same,
+# twice.
 #
-# To be quick, use what freezing gives you: the frozen part answers the same for the same picture in every epoch. So run it
-# once, keep its output, and train what is left on that.
+# To be quick, use what freezing gives you. As in lesson 4, the frozen part answers the same for the same picture in every
+# epoch. So run it once, in evaluation mode (`sweeps.start` sets it), keep its output, and train what is left on these *kept
+# features*. The network is cut in two where the frozen part ends: behind `layer3` for `layer4 + head`, behind the pooling
+# for `head`. `@cache` remembers what a function has returned, so nothing is computed twice.
 
 
 # %%
@@ -152,8 +156,9 @@ def kept(name, split):
 
 
 # %% [markdown]
-# For `all` and `scratch` nothing is frozen, so the "features" are the pictures themselves. Training is as always: batches
-# of 32 in a shuffled order, SGD with momentum 0.9. Each run makes 48 updates, which are 12 epochs here.
+# For `all` and `scratch` nothing is frozen, so what is kept are the pictures themselves. Training is as always: shuffled
+# batches of 32, SGD with momentum 0.9. Each run makes 48 *updates*, that is, steps of the optimizer: 12 epochs of 120
+# pictures.
 
 
 # %%
@@ -186,21 +191,24 @@ for lr, guess in ((0.1, guess_fast), (0.01, guess_slow)):
     print("     measured:", ", ".join(f"{name} {found[name]:.2f}" for name in order))
 
 # %% [markdown]
-# The same pictures, the same code, and the order has turned. At 0.1 `all` is far behind `head`; at 0.01 it is far ahead. A new
-# head likes large steps, borrowed features do not survive them. Whoever picks one rate for all has picked the winner, without
-# noticing.
+# The same pictures, the same code, and the order has turned. At 0.1, `all` is far behind `head`; at 0.01 it is far ahead.
+# A new head can take large steps; borrowed features do not survive them. Whoever picks one rate for all has picked the
+# winner, without noticing.
 #
 # ## A fair protocol
 #
-# Between two configurations exactly one thing may differ: what learns. So
-# - the same pictures, the same architecture, the same number of updates;
-# - for each configuration its own rate, from the same list, chosen by accuracy on val, averaged over the seeds;
+# Between two configurations one thing may differ: what learns. So give all of them
+# - the same pictures, the same architecture, and the same number of updates (updates, not epochs: with fewer pictures an
+#   epoch is shorter);
+# - a rate of their own, from the same list, the one with the best accuracy on val, averaged over the seeds (and if the best is
+#   the first or the last of the list, make the list longer there);
 # - three seeds at least, the same ones for all;
-# - the test pictures stay in their box until all rates are chosen, and come out once per configuration.
+# - one look at the test pictures: these stay in their box until all rates are chosen.
 #
-# Five configurations, four rates and three seeds make 60 runs. The two with much to keep take seconds, so they run here.
-# The others come from a table that lies beside the course, made by the same protocol, on whole networks without
-# keeping anything.
+# Five configurations, four rates and three seeds make 60 runs. The two configurations with the largest frozen part are quick,
+# and you run them now. All five are in a table that lies in `data/sweeps`. It was made by the same protocol, on whole
+# networks, without keeping anything; you take the three slow ones from there. (In the profile `full` there is such a table only
+# if somebody has made it; without one, the lesson goes on with your two.)
 
 # %%
 shipped = [row for row in sweeps.read_table(run.data) if row["per_class"] == per_class]
@@ -220,8 +228,9 @@ plots.runs(
 )
 
 # %% [markdown]
-# Each line is a hill. The best rate of `scratch` is another one than that of the others, and the more of the network
-# learns, the deeper the fall on the right.
+# Each line is a hill, and the tops do not stand at one rate. The more of the pretrained network learns, the deeper it falls
+# at 0.1. `scratch` was best at the first rate of the list, so one more was tried, 0.001. Look at the dots of `all` at 0.03,
+# too: two seeds are good, the third is not.
 #
 # ### Exercise 6.2: a rate for each
 #
@@ -249,15 +258,15 @@ def choose_rates(results: list[dict]) -> dict[str, float]:
 check("06.2", choose_rates)
 
 # %% [markdown] tags=["solution"]
-# The mean over the seeds stands for the rate; the best single run stands for a lucky seed. With four rates and three seeds
-# you would pick the luckiest of twelve, and the next seed would disappoint you. Choosing by the test column is worse: the
-# accuracy you report later would be the one you selected for being high.
+# The mean over the seeds speaks for the rate; the best single run speaks for a lucky seed. With four rates and three seeds
+# you would pick the luckiest of twelve runs, and the next seed would disappoint you. Choosing by the test column is worse: the
+# accuracy that you report would be one that you selected for being high.
 
 # %% [markdown]
 # ## Open the box
 #
-# All rates are chosen. Now each configuration gets its one look at the test pictures. Yours should land where the shipped
-# table has them, though the table was made without kept features.
+# All rates are chosen. Now each configuration gets its one look at the test pictures. Your two should land where the
+# table has them.
 
 # %%
 rates = sweeps.best_rates(results)
@@ -276,35 +285,36 @@ for name in ("head", "layer4 + head"):
 print("openings of the box:", dict(opened))
 
 # %% [markdown]
-# **Guess first.** Look at the dots below, one per seed. Which of these differences would be there with other seeds too:
-# `layer4 + head` against `head`? `all` against `layer4 + head`?
+# Kept features gave what whole networks gave. Here are all five configurations, each at its own rate, one dot per seed.
+#
+# **Guess first.** Which difference would be there with other seeds too: is `layer4 + head` better than `head`? Is
+# `all` better than `layer4 + head`? Look at the dots, then come back and write down your guess.
 
 # %%
 guess_head, guess_all = "", ""  # your guesses: "yes", "no" or "cannot tell"
-
-# %%
 title = f"{per_class} training pictures per class, three seeds each"
 plots.dots(tested, title=title, x="share of test pictures right")
 
 # %% [markdown]
 # ## Is the difference real?
 #
-# A seed decides how the new head starts and in which order the pictures come. Another seed, another number. So a difference
-# of two means may be luck. Compare seed by seed, as the same seed started both: three seeds give three differences.
+# A seed decides how the new head starts and in which order the pictures come. Another seed, another number: a difference
+# of two means may be luck. The same seed gave both configurations the same head and the same order, so compare seed by
+# seed. Three seeds give three differences.
 #
-# Their mean is your best estimate. Their *standard deviation* says how much they scatter, and divided by the square root of
-# their number it becomes the *standard error*: how far the mean itself may be off. From three values one knows the scatter
-# badly, so the *95 % interval* reaches 4.30 standard errors to both sides of the mean (with four values 3.18, with many about
-# 2; these factors come from the *t distribution*). Made again and again from new seeds, 95 of 100 such intervals contain
-# the true difference.
+# Their mean is your best estimate. Their *standard deviation* says how much they scatter. Divided by the square root of their
+# number it becomes the *standard error*: how far the mean itself may be off. The *95 % interval* reaches some standard errors
+# to both sides of the mean: 4.30 for three values, 3.18 for four, about 2 for many, since from few values the scatter is
+# known badly. (These factors come from the *t distribution*.) If you did all this again and again with new seeds, about 95 of
+# 100 such intervals would contain the true difference.
 #
-# If 0 lies inside the interval, you have *not* shown that the two are equal. You have shown that you cannot tell them apart.
+# If 0 lies inside the interval, you have *not* shown that the two are equal. You have shown that you cannot tell.
 #
 # ### Exercise 6.3: better, worse, or not distinguishable
 #
 # Write `compare(a, b)`. Both are lists of accuracies, and `a[i]` and `b[i]` come from the same seed. Return `"better"` if
 # the 95 % interval for the mean of the differences a − b lies above 0, `"worse"` if it lies below, else
-# `"not distinguishable"`. The check draws hundreds of pairs: from one source, and with a true gap.
+# `"not distinguishable"`. The check draws hundreds of such pairs of lists: some from one source, some with a true gap.
 #
 # <details><summary>Hint</summary><code>torch.tensor(values).std()</code> and <code>statistics.stdev(values)</code> both give the standard deviation.</details>
 
@@ -332,15 +342,16 @@ def compare(a: list[float], b: list[float]) -> str:
 check("06.3", compare)
 
 # %% [markdown] tags=["solution"]
-# Comparing the means names a winner in every pair, also when both lists come from one source. Taking 1.96 standard errors, the
-# factor for many values, still names one in about every fifth of those. And whoever makes one interval for `a`
-# and one for `b` throws away that both had the same seed: what a seed does to both cancels in the difference.
+# Comparing the means names a winner in every pair, also when both lists come from one source. Taking 1.96 standard errors,
+# the factor for many values, still names one in about every fifth of those pairs. And whoever looks at the scatter of `a` and
+# of `b` instead of that of the differences misses gaps: what a seed does to both cancels in the difference.
 
 # %% [markdown]
-# The course's own `sweeps.interval` does the same. Here are your pairs.
+# The course's own `sweeps.interval` gives the two ends. Here are the pairs of your table: three differences, one interval.
 
 # %%
 pairs = [("head", "scratch"), ("layer4 + head", "head"), ("layer3–4 + head", "layer4 + head")]
+print(f"your guesses: layer4 {guess_head or '…'}, all {guess_all or '…'}")
 for first, second in [*pairs, ("all", "layer4 + head")]:
     if {first, second} <= tested.keys():
         gaps = [a - b for a, b in zip(tested[first], tested[second])]
@@ -349,14 +360,16 @@ for first, second in [*pairs, ("all", "layer4 + head")]:
         print(f"     interval {low:+.3f} to {high:+.3f}")
 
 # %% [markdown]
-# Pretraining pays, and letting `layer4` learn pays again: these intervals stay clear of 0. Beyond that, three seeds cannot
-# tell whether more learning layers are better. Two limits: of 100 pairs without a difference about 5 get a winner all the
-# same, so do not compare everything with everything. And all runs saw the same training and test pictures; other pictures
-# would move the numbers too, which no seed can show. Lesson 10 comes back to that.
+# Pretraining pays, and letting `layer4` learn pays again: these two intervals stay clear of 0. Beyond that, three seeds
+# cannot tell whether more learning layers are better. Look at the signs of the last differences: one seed alone would have told
+# you a story, and another seed the opposite one.
+#
+# Two limits. Of 100 pairs without a difference about 5 get a winner all the same, so do not compare everything with
+# everything. And all runs saw the same pictures; other pictures would move the numbers too, which no seed can show.
 #
 # ## What does it cost?
 #
-# If accuracy does not decide, something else may.
+# Where accuracy does not decide, the price may.
 
 
 # %%
@@ -375,8 +388,12 @@ for name, scores in tested.items():
     print(f"{name:<16} {learning[name]:>12,}  {speed:>10,.0f}  {mean(scores):>13.2f}")
 
 # %% [markdown]
-# And the picture to take away, with 5 training pictures per class beside your 20. It shows accuracy against the number of
-# stages that learn.
+# With kept features `layer4 + head` trains more than twice as fast as `all`, and `head` more than fifty times. So on this
+# task, `layer4 + head` is a good choice: not because it has won, but because nothing beats it that can be told apart, and
+# it costs less.
+#
+# Now the picture to take away: accuracy against the number of stages that learn, for your 20 training pictures per class and,
+# from the table, for 5.
 
 # %%
 scores = {}
@@ -394,22 +411,26 @@ def line(n):
 
 plots.runs(
     {f"{n} per class": line(n) for n in counts},
-    levels={f"{n}, scratch": scores[n, "scratch"] for n in counts if (n, "scratch") in scores},
+    levels={f"scratch, {n}": scores[n, "scratch"] for n in counts if (n, "scratch") in scores},
     title="What learns, and what it gives (one dot per seed)",
     x="stages of the backbone that learn",
     y="share of test pictures right",
 )
 
 # %% [markdown]
-# TODO
+# Both lines rise steeply once, from `head` to `layer4 + head`, and are nearly flat from there on. You may have read that with
+# few pictures it is dangerous to let everything learn. On this task, with a rate chosen for it, it is not. Elsewhere it may
+# be: your pictures may be less like those of the source, or fewer. What you take along is not the order of these five, but
+# the way to find it.
 #
 # ### Exercise 6.4: report what you measured
 #
-# Write down what you found about two configurations, such as `layer4 + head` and `all`, with 20 pictures per class. Read the numbers
-# from your outputs above, to three decimals. `interval` is for the first minus the second, `winner` is one of the
-# two names or `"not distinguishable"`, and `opened` says how often each configuration saw the test pictures.
+# Write down what you found about two configurations, such as `layer4 + head` and `all`, with 20 pictures per class: the test
+# accuracies of the seeds (they are in `tested`), the chosen rates (in `rates`), the interval for the first minus the second,
+# the winner (one of the two names, or `"not distinguishable"`), and how often each configuration saw the test pictures. Type
+# the numbers, to three decimals.
 #
-# <details><summary>Hint</summary>The differences and intervals are printed above. The test accuracies of each seed are in <code>tested</code>, the chosen rates in <code>rates</code>.</details>
+# <details><summary>Hint</summary>Show <code>tested</code> and <code>rates</code> in a cell of your own; <code>sweeps.interval</code> takes the list of differences.</details>
 
 
 # %% tags=["exercise"]
@@ -420,9 +441,9 @@ def report() -> dict:
     #  "interval": [low, high], "winner": …, "opened": …}
     ### BEGIN SOLUTION
     return {
-        "scores": {"layer4 + head": [0.911, 0.926, 0.919], "all": [0.941, 0.915, 0.930]},
-        "rates": {"layer4 + head": 0.03, "all": 0.03},
-        "interval": [-0.061, 0.041],
+        "scores": {"layer4 + head": [0.896, 0.926, 0.919], "all": [0.919, 0.919, 0.933]},
+        "rates": {"layer4 + head": 0.03, "all": 0.01},
+        "interval": [-0.048, 0.028],
         "winner": "not distinguishable",
         "opened": 1,
     }
@@ -433,21 +454,23 @@ def report() -> dict:
 check("06.4", report)
 
 # %% [markdown] tags=["solution"]
-# TODO
+# The interval contains 0, so "not distinguishable" is the finding, and a complete one: with the scores, the rates and the
+# single opening anybody can check it. The tempting report names `all`, whose mean is higher. Three more seeds may turn
+# that around, and your reader has no way to know.
 
 # %% [markdown]
 # ## What you can do now
 #
 # - Set up freezing configurations whose names are true.
 # - Choose a rate for each on val, over seeds, and open the test box once.
-# - Put an interval on a difference, and say "not distinguishable" in public.
+# - Put an interval on a difference, and say "not distinguishable" where it belongs.
 #
 # ## Going further
 #
-# - [How transferable are features in deep neural networks?](https://arxiv.org/abs/1411.1792) froze and fine-tuned stage by stage
-#   in 2014: first layers are general, last ones special.
-# - [Accounting for variance in machine learning benchmarks](https://arxiv.org/abs/2103.03098) shows how large the luck of seeds is.
-#   Sweep tools such as Optuna or Ray Tune make the 60 runs for you; whether they are fair is still up to you.
+# - [How transferable are features in deep neural networks?](https://arxiv.org/abs/1411.1792) froze and fine-tuned a network
+#   layer by layer in 2014: the first layers are general, the last ones special to their task.
+# - [Accounting for variance in machine learning benchmarks](https://arxiv.org/abs/2103.03098) measures how much seeds, splits and
+#   rates move a result. Tools such as Optuna or Ray Tune make the 60 runs for you; they do not make them fair.
 
 # %%
 progress("06")

@@ -45,9 +45,13 @@ def run(name, lr, seed, train, test):
     return sweeps.accuracy(rest, *kept(name, test))
 
 
-@cache
 def accuracy(name, seed, lr=None):
-    return run(name, lr or RATES[name], seed, tensors(20, 600 + seed), tensors(40, 700 + seed))
+    return measured(name, seed, lr or RATES[name])
+
+
+@cache
+def measured(name, seed, lr):
+    return run(name, lr, seed, tensors(20, 600 + seed), tensors(40, 700 + seed))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -57,25 +61,25 @@ def test_head_only_beats_scratch(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_layer4_and_head_beat_head_only(seed):
-    assert accuracy("layer4 + head", seed) - accuracy("head", seed) >= 0.05
+    assert accuracy("layer4 + head", seed) - accuracy("head", seed) >= 0.07
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_pretrained_configuration_beats_scratch(seed):
     for name in ("head", "layer4 + head", "layer3–4 + head", "all"):
-        assert accuracy(name, seed, 0.01 if name == "all" else None) - accuracy("scratch", seed) >= 0.2, name
+        assert accuracy(name, seed) - accuracy("scratch", seed) >= 0.2, name
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_one_rate_for_all_picks_the_winner(seed):
-    """At 0.1 `all` is far behind `head`, at 0.01 far ahead."""
-    assert accuracy("head", seed, 0.1) - accuracy("all", seed, 0.1) >= 0.05
+    """At 0.1 `all` is far behind `head`, at 0.01 it is far ahead."""
+    assert accuracy("head", seed, 0.1) - accuracy("all", seed, 0.1) >= 0.04
     assert accuracy("all", seed, 0.01) - accuracy("head", seed, 0.01) >= 0.1
 
 
 @pytest.mark.parametrize("name", ["head", "layer4 + head"])
 def test_the_live_column_lands_on_the_shipped_one(name):
-    """Kept features give what whole networks gave, rate by rate, on val; and at the chosen rate on test."""
+    """Kept features give what whole networks gave."""
     splits = sweeps.load_splits(settings(), 20)
     rows = [r for r in sweeps.read_table("tiny") if (r["per_class"], r["configuration"], r["lr"]) == (20, name, RATES[name])]
     mine = [run(name, r["lr"], r["seed"], splits["train"], splits["test"]) for r in rows]
