@@ -339,10 +339,15 @@ def runs(
     Args:
         levels: runs that belong to no choice: a dashed line at their mean, their dots at its left end; the first one in the
             colour of the first of `series`, and so on.
+
+    Raises:
+        ValueError: if there is no run to draw.
     """
+    choices = list(dict.fromkeys(choice for found in series.values() for choice in found))
+    if not choices:
+        raise ValueError("there are no runs to draw; give for each name its choices, each with its runs")
     figure, ax = axes(width=7, height=3.2, title=title, x=x, y=y)
     levels = levels or {}
-    choices = list(dict.fromkeys(choice for found in series.values() for choice in found))
     colours = {name: colour_of(name, number) for names in (series, levels) for number, name in enumerate(names)}
     places = {name: [choices.index(choice) for choice in found] for name, found in series.items()}
     means = {name: [float(np.mean(values)) for values in found.values()] for name, found in series.items()}

@@ -158,3 +158,21 @@ def test_phases_in_a_row(history):
 def test_phases_without_an_epoch():
     with pytest.raises(ValueError, match="a phase has no epoch, so there is no curve"):
         plots.phases({"one": []})
+
+
+def test_runs_over_choices():
+    series = {"head": {"0.01": [0.6, 0.7], "0.1": [0.8, 0.9, 0.7]}, "all": {"0.1": [0.5]}}
+    figure = plots.runs(series, levels={"scratch": [0.1, 0.3]}, title="Runs", x="learning rate", y="accuracy")
+    draw(figure)
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0.01", "0.1"]
+    assert texts(figure) == ["scratch", "all", "head"], "from the lowest end of a line to the highest"
+    means = [list(line.get_ydata()) for line in ax.lines[:3]]
+    assert means == [pytest.approx([0.65, 0.8]), [0.5], pytest.approx([0.2, 0.2])]
+    dots = sum(len(line.get_xdata()) for line in ax.lines[3:])
+    assert dots == 8
+
+
+def test_no_runs():
+    with pytest.raises(ValueError, match="there are no runs to draw"):
+        plots.runs({"head": {}}, levels={"scratch": [0.1]})
