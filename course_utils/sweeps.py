@@ -178,12 +178,12 @@ def write_table(data: str, rows: Sequence[Row]) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=rows[0], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, "val": f"{row['val']:.4f}", "test": _text(row["test"])} for row in rows)
+        writer.writerows({**row, "val": f"{row['val']:.6f}", "test": _text(row["test"])} for row in rows)
     return path
 
 
 def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else f"{value:.6f}"
 
 
 def main() -> None:

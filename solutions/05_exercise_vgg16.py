@@ -20,8 +20,20 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision import models
 
 from course_utils import (
-    check, eval_mode, evaluate, fit, freeze, get_weights, load_model, open_data, plots, progress,
-    replace_head, settings, trainable, unfreeze,
+    check,
+    eval_mode,
+    evaluate,
+    fit,
+    freeze,
+    get_weights,
+    load_model,
+    open_data,
+    plots,
+    progress,
+    replace_head,
+    settings,
+    trainable,
+    unfreeze,
 )
 
 run = settings()
@@ -39,8 +51,13 @@ ends = [(0, 5), (5, 10), (10, 17), (17, 24), (24, 31)]
 parts = {f"block {i}": vgg.features[first:end] for i, (first, end) in enumerate(ends, start=1)}
 parts |= {f"classifier[{i}]": vgg.classifier[i] for i in (0, 3, 6)}
 sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-plots.bars(sizes, title="VGG16: nine of ten values are in the classifier",
-           x="values that could learn", label="{:,}", marked=["classifier[6]"])
+plots.bars(
+    sizes,
+    title="VGG16: nine of ten values are in the classifier",
+    x="values that could learn",
+    label="{:,}",
+    marked=["classifier[6]"],
+)
 
 # %% [markdown]
 # ## The anatomy of VGG16
@@ -170,6 +187,7 @@ check("05.2", freeze_for_head)
 # Most of the work is in blocks 1 to 4. They run here, once for each picture, and then no more while you train. First two
 # small tools:
 
+
 # %%
 def some(loader, at_most=600):
     """All pictures of `loader` in order, or about `at_most`, evenly spread, if there are many."""
@@ -177,11 +195,13 @@ def some(loader, at_most=600):
     chosen = Subset(loader.dataset, range(0, len(loader.dataset), step))
     return DataLoader(chosen, run.batch_size, num_workers=run.workers)
 
+
 @torch.no_grad()  # no graph: only the values are wanted
 def keep(part, inputs):
     """What `part` makes of `inputs`, in evaluation mode, so without dropout."""
     with eval_mode(part):
         return torch.cat([part(x.to(run.device)).cpu() for x in inputs.split(run.batch_size)])
+
 
 # %%
 model = replace_head(load_model("vgg16", weights=run.weights), len(data.classes))
@@ -214,14 +234,14 @@ hidden = nn.Sequential(block5, model.avgpool, nn.Flatten(), model.classifier[:6]
 pooled = nn.Sequential(block5, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 fronts = {"classifier[6] alone": hidden, "whole classifier": block5, "pooled linear head": pooled}
 bank = {
-    name: {split: keep(front, block4[split]) for split in block4}
-    for name, front in fronts.items()
+    name: {split: keep(front, block4[split]) for split in block4} for name, front in fronts.items()
 }
 heads = {
     "classifier[6] alone": model.classifier[6],
     "whole classifier": nn.Sequential(model.avgpool, nn.Flatten(), model.classifier),
     "pooled linear head": nn.Linear(512, len(data.classes)).to(run.device),
 }
+
 
 # %%
 def price(head, features, answers):
@@ -231,6 +251,7 @@ def price(head, features, answers):
     F.cross_entropy(head(features.to(run.device)), answers.to(run.device)).backward()
     optimizer.step()
     return 1000 * (time.perf_counter() - started)
+
 
 for name, head in heads.items():
     size = sum(p.numel() for p in head.parameters())
@@ -249,6 +270,7 @@ for name, head in heads.items():
 # %%
 guess = 0  # your guess, in points of 100
 
+
 # %%
 def batches(features, split):
     """Kept features with their labels as a loader; those for training in a new order each epoch."""
@@ -256,11 +278,13 @@ def batches(features, split):
     order = torch.Generator().manual_seed(run.seed)
     return DataLoader(kept, run.batch_size, shuffle=split == "train", generator=order)
 
+
 def train(part, features, lr, epochs=10):
     """Train whatever learns in `part` on kept features."""
     learners = [p for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(learners, lr=lr, momentum=0.9)
     return fit(part, batches(features, "train"), batches(features, "val"), optimizer, epochs=epochs)
+
 
 curves = {}
 for name, lr in (("classifier[6] alone", 0.01), ("pooled linear head", 0.03)):
@@ -332,7 +356,9 @@ tail = nn.Sequential(block5, model.avgpool, nn.Flatten(), model.classifier)
 phases = {f"{sizes['classifier[6]']:,} values learn": curves["classifier[6] alone"]}
 phases[f"{sum(trainable(tail).values()):,} values learn"] = train(tail, block4, lr=0.001)
 before, after = (history[-1].val for history in phases.values())
-print(f"your guess {guess:.2f}; measured {after.accuracy:.2f}, before the line {before.accuracy:.2f}")
+print(
+    f"your guess {guess:.2f}; measured {after.accuracy:.2f}, before the line {before.accuracy:.2f}"
+)
 print(f"loss on val before the line {before.loss:.3f}, at the end {after.loss:.3f}")
 plots.phases(phases, title="VGG16 in two phases: at the line, block 5 is set free")
 
