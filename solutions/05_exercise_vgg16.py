@@ -211,8 +211,7 @@ for split, loader in (("train", data.train), ("val", data.val)):
     pictures, labels[split] = (torch.cat(columns) for columns in zip(*some(loader)))
     block4[split] = keep(model.features[:24], pictures)
 print(f"{sum(map(len, block4.values()))} pictures in {time.perf_counter() - started:.0f} seconds")
-one = block4["train"][0]
-print(f"kept of each picture: {one.numel():,} values {tuple(one.shape)}")
+print(f"kept of each picture: {block4['train'][0].numel():,} values, {block4['train'].shape[1:]}")
 
 # %% [markdown]
 # ## Three heads
