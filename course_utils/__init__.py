@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from course_utils import plots, sweeps
     from course_utils.checks import check, progress
-    from course_utils.data import Data, Pictures, open_data, read_picture
+    from course_utils.data import Data, Pictures, in_memory, open_data, read_picture
     from course_utils.finetune import eval_mode, freeze, param_groups, train_mode, trainable, unfreeze
     from course_utils.models import head_name, head_of, load_model, open_model, replace_head, save_model
     from course_utils.profiles import Settings, settings
+    from course_utils.reuse import precompute, split_frozen
+    from course_utils.sweeps import sweep
     from course_utils.train import Epoch, Score, evaluate, fit, predict, train_one_epoch
     from course_utils.weights import get_weights
     from course_utils.worlds import picture, pictures
@@ -21,11 +23,12 @@ ROOMS = {
     "profiles": ("Settings", "settings"),
     "worlds": ("picture", "pictures"),
     "weights": ("get_weights",),
-    "data": ("Data", "Pictures", "open_data", "read_picture"),
+    "data": ("Data", "Pictures", "in_memory", "open_data", "read_picture"),
     "models": ("head_name", "head_of", "load_model", "open_model", "replace_head", "save_model"),
     "finetune": ("eval_mode", "freeze", "param_groups", "train_mode", "trainable", "unfreeze"),
     "train": ("Epoch", "Score", "evaluate", "fit", "predict", "train_one_epoch"),
-    "sweeps": ("sweeps",),
+    "reuse": ("precompute", "split_frozen"),
+    "sweeps": ("sweep", "sweeps"),
     "plots": ("plots",),
     "checks": ("check", "progress"),
 }
@@ -44,6 +47,7 @@ __all__ = [
     "get_weights",
     "head_name",
     "head_of",
+    "in_memory",
     "load_model",
     "open_data",
     "open_model",
@@ -51,12 +55,15 @@ __all__ = [
     "picture",
     "pictures",
     "plots",
+    "precompute",
     "predict",
     "progress",
     "read_picture",
     "replace_head",
     "save_model",
     "settings",
+    "split_frozen",
+    "sweep",
     "sweeps",
     "train_mode",
     "train_one_epoch",

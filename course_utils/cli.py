@@ -1,4 +1,4 @@
-"""`course lab | run | build | doctor | progress`: thin; each command imports what it needs when it is called."""
+"""`course lab | run | build | doctor | progress | bench`: thin; each command imports what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -97,6 +97,14 @@ def progress(options: argparse.Namespace) -> int:
     for path in lessons(NOTEBOOKS, options.lessons):
         show(path.stem[:2])
     return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Train the same with each library side by side; print CPU seconds, memory, accuracy and their ratios."""
+    from course_utils.bench.runner import bench as compare
+
+    given = {name: getattr(options, name) for name in ("jobs", "contestants", "quick", "repeats", "threads")}
+    return compare(**given, path=Path(options.json) if options.json else None)
 
 
 def choose_profile(options: argparse.Namespace) -> None:
@@ -209,6 +217,13 @@ def parser() -> argparse.ArgumentParser:
             argument("--solutions", action="store_true", help="the notebooks with answers")
         if command is build:
             argument("--again", action="store_true", help="also lessons whose source has not changed")
+    argument = add(bench)
+    argument("--quick", action="store_true", help="small, ours and the plain loop only: two minutes")
+    argument("--jobs", nargs="+", metavar="NAME", help="head, layer4, everything, vgg16, sweep (default: all)")
+    argument("--contestants", nargs="+", metavar="NAME", help="plain, fit, reuse, lightning, … (default: all installed)")
+    argument("--repeats", type=int, metavar="N", help="runs of each (default: 2, or 1 if quick)")
+    argument("--threads", type=int, metavar="N", help="threads of each run (default: one per core)")
+    argument("--json", metavar="FILE", help="also write everything there")
     return main
 
 

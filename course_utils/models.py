@@ -38,7 +38,8 @@ def load_model(architecture: str, *, weights: str | None = "shapes") -> nn.Modul
     if isinstance(found, ShapesWeights):
         return _fill(architecture, found.get_state_dict(), len(found.meta["categories"])).eval()
     read_imagenet(found)
-    return models.get_model(architecture, weights=found).eval()
+    with Undrawn():
+        return models.get_model(architecture, weights=found).eval()
 
 
 def fresh(architecture: str, **options: Any) -> nn.Module:
@@ -57,6 +58,15 @@ class Hollow(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         where = {"device": "meta"} if function is torch.empty else {}
         return function(*args, **(kwargs or {}) | where)
+
+
+class Undrawn(TorchFunctionMode):
+    """Inside, no layer is filled with initial values: for a network into which weights are loaded at once."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__module__", None) == "torch.nn.init" or function.__name__ in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def _fill(architecture: str, state: dict[str, Tensor], num_classes: int) -> nn.Module:

@@ -1,7 +1,7 @@
-"""The comparison of lesson 06: five configurations, every rate, every seed, by one protocol, and the table that keeps it.
+"""Sweeps: the same training at several rates from several seeds; and the comparison of lesson 06 with the table that keeps it.
 
 `python -m course_utils.sweeps` makes `data/sweeps/freezing-tiny.csv` anew; with `COURSE_PROFILE=full` that of the data set
-named there. Each network is trained as a whole here; the lesson keeps what the frozen part gives, and lands on the same
+named there. Each network is trained as a whole there; the lesson trains on what the frozen half gives, and lands on the same
 numbers.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
@@ -18,13 +19,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Sampler, Subset
 
-from course_utils.data import Sample, open_data, read_picture
+from course_utils.data import in_memory, open_data
+from course_utils.features import Features
 from course_utils.finetune import freeze, unfreeze
 from course_utils.models import load_model, replace_head
 from course_utils.profiles import HOME, Settings, settings
-from course_utils.train import Batches, evaluate, train_one_epoch
+from course_utils.train import Batches, check_fit, check_learns, evaluate, train_one_epoch
 
 FOLDER = HOME / "data" / "sweeps"
 
@@ -44,32 +47,102 @@ BATCH = 32
 AT_MOST = 45  # pictures of each class in val and test, so that large data sets fit into memory
 
 Row = dict[str, Any]  # one run: per_class, configuration, lr, seed, val, test (None unless its rate was chosen)
-Split = tuple[Tensor, Tensor]  # images and labels
+
+# ---------------------------------------------------------------------------------------------------------- the sweep
+
+
+def momentum(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    """SGD with momentum 0.9."""
+    return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+
+
+def sweep(
+    start: Callable[[int], nn.Module],
+    train: DataLoader,
+    val: Batches,
+    *,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    epochs: int,
+    optimizer: Callable[[Iterable[nn.Parameter], float], Optimizer] = momentum,
+) -> list[Row]:
+    """Train `start(seed)` at every rate from every seed, and evaluate each once, at the end.
+
+    The order of the pictures follows from the seed, so runs of one seed see the same batches. On features from `precompute`
+    a run costs no more than the part that learns.
+
+    Args:
+        start: the network before training; for kept features the learning half of a split network.
+        optimizer: makes an optimizer from parameters and a rate.
+
+    Returns:
+        One record per run: `{"lr": 0.01, "seed": 0, "loss": …, "val": …}`, with the loss and the accuracy (0 … 1) on `val`.
+        The loss of a run is infinite if it diverged; its accuracy is then that of the last step before.
+
+    Raises:
+        ValueError: if `epochs` or a rate is not positive, or nothing learns.
+    """
+    rows: list[Row] = []
+    for lr, seed in product(rates, seeds):
+        model = start(seed)
+        check_learns(model)
+        steps = optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], lr)
+        check_fit(model, steps, epochs)
+        rewind(train, seed)
+        try:
+            for epoch in range(1, epochs + 1):
+                train_one_epoch(model, train, steps, note=f"rate {lr:g}, seed {seed}, epoch {epoch}/{epochs}")
+            diverged = False
+        except FloatingPointError:
+            diverged = True
+        score = evaluate(model, val)
+        loss = score.loss if math.isfinite(score.loss) and not diverged else math.inf
+        rows.append({"lr": lr, "seed": seed, "loss": loss, "val": score.accuracy})
+    return rows
+
+
+def rewind(train: DataLoader, seed: int) -> None:
+    """From here on the batches follow from `seed`: their order, what a transform draws, and which views are shown."""
+    torch.manual_seed(seed)
+    if train.generator is not None:
+        train.generator.manual_seed(seed)
+    if isinstance(train.dataset, Features):
+        train.dataset.epoch = 0
+
 
 # ------------------------------------------------------------------------------------------------------- the protocol
 
 
-def load_splits(run: Settings, per_class: int) -> dict[str, Split]:
-    """The pictures of "train" (`per_class` of each class), "val" and "test" (45 of each class at most), as tensors."""
+class Draws(Sampler[list[int]]):
+    """One pass is 48 batches, whatever the number of pictures: shuffled again whenever all have been shown."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __len__(self) -> int:
+        return UPDATES
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order: list[Tensor] = []
+        while len(order) < UPDATES:
+            order += torch.randperm(self.count).split(BATCH)
+        return iter([batch.tolist() for batch in order[:UPDATES]])
+
+
+def open_splits(run: Settings, per_class: int) -> dict[str, DataLoader]:
+    """Loaders of "train" (`per_class` pictures of each class, 48 batches), "val" and "test" (45 of each class at most)."""
     data = open_data(run, per_class=per_class)
-    return {name: in_memory(getattr(data, name)) for name in ("train", "val", "test")}
+    train, val, test = (in_memory(at_most(loader.dataset)) for loader in (data.train, data.val, data.test))
+    own = torch.Generator()  # DataLoader draws a number from it; the order comes from torch's own generator
+    shuffled = DataLoader(train, batch_sampler=Draws(len(train)), generator=own)
+    return {"train": shuffled, "val": DataLoader(val, 64), "test": DataLoader(test, 64)}
 
 
-def in_memory(loader: DataLoader) -> Split:
-    found: Any = loader.dataset
-    samples: list[Sample] = []
-    for label in sorted({label for _, label in found.samples}):
-        samples += [sample for sample in found.samples if sample[1] == label][:AT_MOST]
-    images = [found.transform(read_picture(path)) for path, _ in samples]
-    return torch.stack(images), torch.tensor([label for _, label in samples])
-
-
-def draws(count: int) -> list[Tensor]:
-    """Which of `count` pictures make up the batch of each update: shuffled again whenever all have been shown."""
-    order: list[Tensor] = []
-    while len(order) < UPDATES:
-        order += torch.randperm(count).split(BATCH)
-    return order[:UPDATES]
+def at_most(dataset: Any) -> Subset:
+    """The first 45 pictures of each class."""
+    labels = [label for _, label in dataset.samples]
+    chosen = [i for kind in sorted(set(labels)) for i in [i for i, label in enumerate(labels) if label == kind][:AT_MOST]]
+    return Subset(dataset, chosen)
 
 
 def start(configuration: str, run: Settings, num_classes: int, seed: int) -> nn.Module:
@@ -82,39 +155,26 @@ def start(configuration: str, run: Settings, num_classes: int, seed: int) -> nn.
     return model.to(run.device)
 
 
-def train(model: nn.Module, images: Tensor, labels: Tensor, *, lr: float, seed: int) -> nn.Module:
-    """48 updates by SGD with momentum 0.9; the same seed gives the same batches to every configuration."""
-    torch.manual_seed(seed)
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    batches: Any = ((images[i], labels[i]) for i in draws(len(labels)))
-    train_one_epoch(model, batches, torch.optim.SGD(learning, lr=lr, momentum=0.9))
-    return model
-
-
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    batches: Batches = list(zip(images.split(64), labels.split(64), strict=True))
-    return evaluate(model, batches).accuracy
-
-
-def sweep(configuration: str, run: Settings, per_class: int) -> list[Row]:
+def compare(configuration: str, run: Settings, per_class: int) -> list[Row]:
     """One row per rate and seed; those of the rate that val chose have a test accuracy too."""
-    splits = load_splits(run, per_class)
-    num_classes = len(splits["train"][1].unique())
+    loaders = open_splits(run, per_class)
+    num_classes = len(set(loaders["train"].dataset.labels))  # type: ignore[attr-defined]
+    begin = partial(start, configuration, run, num_classes)
     rows: list[Row] = []
-    models: dict[tuple[float, int], nn.Module] = {}
     rates: Sequence[float] = RATES
     while rates:
-        for lr, seed in product(rates, SEEDS):
-            model = train(start(configuration, run, num_classes, seed), *splits["train"], lr=lr, seed=seed)
-            models[lr, seed] = model
-            key = {"per_class": per_class, "configuration": configuration, "lr": lr, "seed": seed}
-            rows.append({**key, "val": accuracy(model, *splits["val"]), "test": None})
+        found = sweep(begin, loaders["train"], loaders["val"], rates=rates, seeds=SEEDS, epochs=1)
+        rows += [row_of(per_class, configuration, one) for one in found]
         rates = beyond(rows)
     (chosen,) = best_rates(rows).values()
-    for row in rows:
-        if row["lr"] == chosen:
-            row["test"] = accuracy(models[chosen, row["seed"]], *splits["test"])
+    opened = sweep(begin, loaders["train"], loaders["test"], rates=[chosen], seeds=SEEDS, epochs=1)
+    tested = {(one["lr"], one["seed"]): one["val"] for one in opened}
+    rows = [row | {"test": tested.get((row["lr"], row["seed"]))} for row in rows]
     return sorted(rows, key=lambda row: (row["lr"], row["seed"]))
+
+
+def row_of(per_class: int, configuration: str, one: Row) -> Row:
+    return {"per_class": per_class, "configuration": configuration, "lr": one["lr"], "seed": one["seed"], "val": one["val"]}
 
 
 def beyond(rows: Sequence[Row]) -> Sequence[float]:
@@ -190,7 +250,7 @@ def main() -> None:
     run, rows, started = settings(), [], time.perf_counter()
     for per_class in PER_CLASS:
         for configuration in LEARNS:
-            rows += sweep(configuration, run, per_class)
+            rows += compare(configuration, run, per_class)
             path = write_table(run.data, rows)
             print(f"{len(rows)} runs in {path}, {time.perf_counter() - started:.0f} s", flush=True)
 

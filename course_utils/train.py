@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -19,7 +19,8 @@ from tqdm import tqdm
 from course_utils.data import to_rgb
 from course_utils.finetune import check_rate, eval_mode, train_mode, trainable
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Inputs = Any  # a tensor whose first dimension runs over the pictures, or several of them where a model was split
+Batches = Iterable[tuple[Inputs, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -46,6 +47,13 @@ class Epoch:
 
 def device_of(model: nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def to_device(inputs: Inputs, device: torch.device) -> Inputs:
+    """`inputs` on `device`; from pinned memory the copy goes on while the processor works."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device, non_blocking=True)
+    return tuple(to_device(one, device) for one in inputs)
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -84,7 +92,7 @@ def train_one_epoch(
     meter = Meter()
     with progress(loader, note) as batches:
         for images, labels in batches:
-            images, labels = images.to(device), labels.to(device)
+            images, labels = to_device(images, device), to_device(labels, device)
             logits = forward(model, images)
             loss = loss_function(logits, labels)
             meter.add(loss, logits, labels)
@@ -96,15 +104,15 @@ def train_one_epoch(
     return meter.score()
 
 
-def forward(model: nn.Module, images: Tensor) -> Tensor:
+def forward(model: nn.Module, images: Inputs) -> Tensor:
     try:
         return model(images)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         raise ValueError(
-            f"batch norm cannot learn from a batch of {len(images)} picture(s) of {tuple(images.shape[2:])} pixels; use "
-            "another batch size, DataLoader(..., drop_last=True), larger pictures, or freeze the batch norm"
+            f"batch norm cannot learn from so few numbers ({error}); use another batch size, "
+            "DataLoader(..., drop_last=True), larger pictures, or freeze the batch norm"
         ) from error
 
 
@@ -118,8 +126,8 @@ def evaluate(model: nn.Module, loader: Batches, *, loss_function: Loss = cross_e
     meter = Meter()
     with eval_mode(model), torch.inference_mode(), progress(loader, note) as batches:
         for images, labels in batches:
-            labels = labels.to(device)
-            logits = model(images.to(device))
+            labels = to_device(labels, device)
+            logits = model(to_device(images, device))
             meter.add(loss_function(logits, labels), logits, labels)
     return meter.score()
 
@@ -225,15 +233,15 @@ class Counted:
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
         for images, labels in self.loader:
             self.images += len(labels)
             yield images, labels
 
 
-def progress(loader: Batches, note: str) -> tqdm:
+def progress(loader: Iterable, note: str, total: int | None = None) -> tqdm:
     """A plain-text progress bar; it disappears when it is full, and does not appear for what takes half a second."""
-    return tqdm(loader, desc=note, leave=False, file=sys.stderr, delay=0.5, mininterval=0.5, ncols=90)
+    return tqdm(loader, desc=note, total=total, leave=False, file=sys.stderr, delay=0.5, mininterval=0.5, ncols=90)
 
 
 # --------------------------------------------------------------------------------------------------------- predict

@@ -15,26 +15,12 @@ import time
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision import models
 
-from course_utils import (
-    check,
-    eval_mode,
-    evaluate,
-    fit,
-    freeze,
-    get_weights,
-    load_model,
-    open_data,
-    plots,
-    progress,
-    replace_head,
-    settings,
-    trainable,
-    unfreeze,
-)
+from course_utils import check, eval_mode, evaluate, fit, freeze, get_weights, load_model
+from course_utils import open_data, plots, precompute, progress, replace_head, settings
+from course_utils import split_frozen, trainable, unfreeze
 
 run = settings()
 torch.manual_seed(run.seed)
@@ -181,120 +167,110 @@ check("05.2", freeze_for_head)
 # %% [markdown]
 # ## Run the frozen part once
 #
-# VGG16 is slow: for the same picture it multiplies about nine times as much as ResNet-18. But a part that is frozen and in
-# evaluation mode makes the same of a picture every time. So run it once, keep what it makes, and train the rest on that.
+# VGG16 is slow: for the same picture it multiplies about nine times as much as ResNet-18. But most of it is frozen, and makes the
+# same of a picture in every epoch. So run that part once, keep what it makes, and train the rest on it. You know the two functions
+# from lesson 4: `split_frozen(model)` cuts a network where learning begins, and `precompute(frozen, loader)` runs the frozen half
+# once over the pictures of a loader. Both halves hold the model's own layers: what the learning half learns, the model has learnt.
 #
-# Most of the work is in blocks 1 to 4. They run here, once for each picture, and then no more while you train. First two
-# small tools:
-
-
-# %%
-def some(loader, at_most=600):
-    """All pictures of `loader` in order, or about `at_most`, evenly spread, if there are many."""
-    step = max(1, len(loader.dataset) // at_most)
-    chosen = Subset(loader.dataset, range(0, len(loader.dataset), step))
-    return DataLoader(chosen, run.batch_size, num_workers=run.workers)
-
-
-@torch.no_grad()  # no graph: only the values are wanted
-def keep(part, inputs):
-    """What `part` makes of `inputs`, in evaluation mode, so without dropout."""
-    with eval_mode(part):
-        return torch.cat([part(x.to(run.device)).cpu() for x in inputs.split(run.batch_size)])
-
+# **Guess first.** Only `classifier[6]` learns. `split_frozen` puts as much into the frozen half as it can, as long as training on
+# kept features stays *the same* as training on pictures. Which is the first layer of `classifier` in the learning half?
 
 # %%
-model = replace_head(load_model("vgg16", weights=run.weights), len(data.classes))
-freeze(model.to(run.device))
-labels, block4, started = {}, {}, time.perf_counter()
-for split, loader in (("train", data.train), ("val", data.val)):
-    pictures, labels[split] = (torch.cat(columns) for columns in zip(*some(loader)))
-    block4[split] = keep(model.features[:24], pictures)
-print(f"{sum(map(len, block4.values()))} pictures in {time.perf_counter() - started:.0f} seconds")
-print(f"kept of each picture: {block4['train'][0].numel():,} values, {block4['train'].shape[1:]}")
+guess = 6  # your guess: the number of the layer
+
+# %% tags=["nbval-check-output"]
+torch.manual_seed(run.seed)
+model = replace_head(load_model("vgg16", weights=run.weights), len(data.classes)).to(run.device)
+unfreeze(freeze(model).classifier[6])
+frozen, head = split_frozen(model)
+print(f"your guess: classifier[{guess}]; the learning half:")
+print(head)
 
 # %% [markdown]
+# It begins at 2, with the first dropout. In training, dropout gives something else each time, even for the same picture. What
+# comes behind it is not the same in every epoch, and a copy of it would be one throw of the dice, kept for good. So layer 3 runs in
+# every step, although it is frozen. It is a small part of the work. Most is in blocks 1 to 4.
+#
+# Now the pictures go through the frozen half, once. (Of a large data set about 600 pictures are enough here.)
+
+
+# %%
+def some(loader, shuffle=False):
+    """The pictures of `loader`, or about 600 of them, evenly spread, if there are more."""
+    step = max(1, len(loader.dataset) // 600)
+    chosen = Subset(loader.dataset, range(0, len(loader.dataset), step))
+    return DataLoader(
+        chosen, run.batch_size, shuffle, generator=loader.generator, num_workers=run.workers
+    )
+
+
+train, val, test = some(data.train, shuffle=True), some(data.val), some(data.test)
+started = time.perf_counter()
+kept = [precompute(frozen, pictures) for pictures in (train, val)]
+print(f"{time.perf_counter() - started:.0f} seconds")
+
+# %% [markdown]
+# A copy of the features lies in a folder. Run the cell again, and they are found there, as long as weights and pictures are the
+# same.
+#
 # ## Three heads
 #
-# Three heads could now learn. In front of each stands block 5, still frozen.
+# Three heads could learn on top of the features of VGG16:
 #
-# - *`classifier[6]` alone.* The rest of the classifier stays frozen. Its output is kept, 4,096 values for each picture.
 # - *The whole classifier*, as in the trap above.
-# - *A pooled linear head*: the average of each of the 512 maps, and one linear layer on these 512 values.
+# - *`classifier[6]` alone.*
+# - *A pooled linear head*: the average of each of the 512 maps, and one linear layer on these 512 values. It needs no classifier.
 #
 # One thing to know: this course's own weights for VGG16 end at the features. With them, `classifier[0]` and `classifier[3]`
 # hold random values. (ImageNet's weights, in the profile full, bring a trained classifier.)
 #
-# What does one update of each head cost? The cell below does one with rate 0, so that nothing changes.
+# What does each of them cost? Values that learn stand three times in memory: weight, gradient and momentum, 4 bytes each.
 
-# %%
-block5 = model.features[24:]
-hidden = nn.Sequential(block5, model.avgpool, nn.Flatten(), model.classifier[:6])
-pooled = nn.Sequential(block5, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-fronts = {"classifier[6] alone": hidden, "whole classifier": block5, "pooled linear head": pooled}
-bank = {
-    name: {split: keep(front, block4[split]) for split in block4} for name, front in fronts.items()
-}
+# %% tags=["nbval-check-output"]
+# The last two rows leave the networks as you will train them.
+pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, len(data.classes)))
+pooled = nn.Sequential(model.features, pool.to(run.device))
 heads = {
-    "classifier[6] alone": model.classifier[6],
-    "whole classifier": nn.Sequential(model.avgpool, nn.Flatten(), model.classifier),
-    "pooled linear head": nn.Linear(512, len(data.classes)).to(run.device),
+    "whole classifier": (model, model.classifier),
+    "classifier[6] alone": (model, model.classifier[6]),
+    "pooled linear head": (pooled, pool),
 }
-
-
-# %%
-def price(head, features, answers):
-    """Milliseconds for one update of everything in `head`, at rate 0."""
-    optimizer = torch.optim.SGD(unfreeze(head).parameters(), lr=0.0)
-    started = time.perf_counter()
-    F.cross_entropy(head(features.to(run.device)), answers.to(run.device)).backward()
-    optimizer.step()
-    return 1000 * (time.perf_counter() - started)
-
-
-for name, head in heads.items():
-    size = sum(p.numel() for p in head.parameters())
-    took = price(head, bank[name]["train"][:32], labels["train"][:32])
-    freeze(head)  # throws the gradients away
-    print(f"{name:20}{size:>12,} values{12 * size / 1e6:>10,.2f} MB{took:>8.0f} ms per update")
+image, _ = val.dataset[0]
+for name, (network, part) in heads.items():
+    freeze(network)
+    size = sum(trainable(unfreeze(part)).values())
+    numbers = split_frozen(network).frozen(image[None].to(run.device)).numel()
+    print(f"{name:20}{size:>12,} learn,{12 * size / 1e6:>9,.2f} MB;{numbers:>7,} kept of a picture")
 
 # %% [markdown]
-# The megabytes are counted: weights, gradients and momentum, 4 bytes each. (The cell leaves the momentum out, to spare your
-# memory.) The whole classifier costs thousands of times as much memory as the other two, before anybody has asked whether it is
-# better. So you train the two cheap ones, each at a rate that suits it.
+# Each head has a cut of its own, in front of the first layer that learns or draws random numbers. The whole classifier costs
+# thousands of times as much memory as the other two, before anybody has asked whether it is better. So you train the two cheap
+# ones, each at a rate that suits it.
 #
-# **Guess first.** In front of `classifier[6]` there are two layers of random values. The pooled head has no such layers. How
-# many points of 100 lie between the two on the validation pictures?
+# **Guess first.** In front of `classifier[6]` there are two layers of random values, and dropout. The pooled head has none of
+# these. How many points of 100 lie between the two on the validation pictures?
 
 # %%
 guess = 0  # your guess, in points of 100
 
 
 # %%
-def batches(features, split):
-    """Kept features with their labels as a loader; those for training in a new order each epoch."""
-    kept = TensorDataset(features[split], labels[split])
-    order = torch.Generator().manual_seed(run.seed)
-    return DataLoader(kept, run.batch_size, shuffle=split == "train", generator=order)
+def learn(half, kept, lr, epochs=10):
+    """Train what learns in `half` on kept features: those of train and of val."""
+    optimizer = torch.optim.SGD(half.parameters(), lr=lr, momentum=0.9)  # skips the frozen
+    return fit(half, *kept, optimizer, epochs=epochs)
 
 
-def train(part, features, lr, epochs=10):
-    """Train whatever learns in `part` on kept features."""
-    learners = [p for p in part.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(learners, lr=lr, momentum=0.9)
-    return fit(part, batches(features, "train"), batches(features, "val"), optimizer, epochs=epochs)
-
-
-curves = {}
-for name, lr in (("classifier[6] alone", 0.01), ("pooled linear head", 0.03)):
-    curves[name] = train(unfreeze(heads[name]), bank[name], lr)
-first, second = (history[-1].val.accuracy for history in curves.values())
+front, pool_half = split_frozen(pooled)
+pool_kept = [precompute(front, pictures) for pictures in (train, val)]
+phase_one, history = learn(head, kept, lr=0.005), learn(pool_half, pool_kept, lr=0.03)
+first, second = phase_one[-1].val.accuracy, history[-1].val.accuracy
 print(f"your guess {guess}; measured {100 * abs(first - second):.0f}: {first:.2f} and {second:.2f}")
 
 # %% [markdown]
-# Ten epochs took a moment: no picture went through VGG16 again, only kept values through one linear layer. The two heads
-# end near each other: on five other draws of the pictures they were less than ten points apart.
-# So the price decides, and the pooled head has the lowest: it needs no classifier in memory at all.
+# The ten epochs took a moment: no picture went through the frozen half again. The two heads end near each other: on five other
+# draws of the pictures they were less than ten points apart. So the price decides, and the pooled head has the lowest: it needs
+# no classifier in memory at all.
 #
 # Is this accuracy the merit of what VGG16 learnt on other pictures? The same pooled head on a VGG16 with random values stays close
 # to guessing. But that comparison flatters us: nobody would freeze random layers. A fair opponent would train all of VGG16 from
@@ -303,9 +279,9 @@ print(f"your guess {guess}; measured {100 * abs(first - second):.0f}: {first:.2f
 #
 # ### Exercise 5.3: keep what the frozen part makes
 #
-# Write `feature_bank(model, cut, loader)`: what stands in front of `classifier[cut]`, for each picture of `loader`, as a tensor
-# with one row per picture, and the labels in the same order. The model comes to you in training mode, and the loader shuffles.
-# A head will be trained on your rows.
+# Do it once by hand. Write `feature_bank(model, cut, loader)`: what stands in front of `classifier[cut]`, for each picture of
+# `loader`, as a tensor with one row per picture, and the labels in the same order. The model comes to you in training mode, and the
+# loader shuffles. A head will be trained on your rows.
 #
 # <details><summary>Hint 1</summary>Four parts in a row: <code>features</code>, <code>avgpool</code>, flatten, <code>classifier[:cut]</code>.</details>
 # <details><summary>Hint 2</summary>A loader that shuffles gives another order each time you go through it. So go through it once.</details>
@@ -336,64 +312,77 @@ check("05.3", feature_bank)
 # half of the hidden values set to zero, others in the next call, and the head would learn from that one draw for good. Picture
 # and label come from the same pass. Two passes, one for the features and one for the labels, shuffle twice, and the head then
 # learns from wrong labels without an error.
+#
+# A head that learns from a bank in front of `classifier[6]` never meets dropout. That can be what you want. But it is another
+# training, not the same one made faster. This is why `split_frozen` cuts in front of layer 2.
 
 # %% [markdown]
 # ## Phase two: set block 5 free
 #
-# The head has learnt. Now block 5 may learn too, at a tenth of the rate: the borrowed values shall be adjusted, not
-# overwritten. (Lesson 7 is about this order and these rates.) Where to start from? Blocks 1 to 4 are still frozen, so what
-# they made is still right. Phase two trains on the kept output of block 4.
+# The head has learnt. Now block 5 may learn too, at a fifth of the rate: the borrowed values shall be adjusted, not
+# overwritten. (Lesson 7 is about this order and these rates.) Learning begins at another place now, so split again: the frozen
+# half is blocks 1 to 4, and phase two trains on what they make.
 #
-# **Guess first.** Ten more epochs: where will the accuracy on val be?
+# **Guess first.** Five more epochs: where will the accuracy on val be?
 
 # %%
 guess = 0.0  # your guess, between 0 and 1
 
 # %%
-unfreeze(block5)
-tail = nn.Sequential(block5, model.avgpool, nn.Flatten(), model.classifier)
-phases = {f"{sizes['classifier[6]']:,} values learn": curves["classifier[6] alone"]}
-phases[f"{sum(trainable(tail).values()):,} values learn"] = train(tail, block4, lr=0.001)
-before, after = (history[-1].val for history in phases.values())
-print(
-    f"your guess {guess:.2f}; measured {after.accuracy:.2f}, before the line {before.accuracy:.2f}"
-)
-print(f"loss on val before the line {before.loss:.3f}, at the end {after.loss:.3f}")
+unfreeze(model.features[24:])
+front, tail = split_frozen(model)
+tail_kept = [precompute(front, pictures) for pictures in (train, val)]
+phases = {f"{sizes['classifier[6]']:,} values learn": phase_one}
+phase_two = learn(tail, tail_kept, lr=0.001, epochs=5)
+phases[f"{sum(trainable(tail).values()):,} values learn"] = phase_two
+before, after = phase_one[-1].val, phase_two[-1].val
+print(f"your guess {guess:.2f}; measured {after.accuracy:.2f}, in phase one {before.accuracy:.2f}")
+print(f"loss on val at the end of phase one {before.loss:.3f}, of phase two {after.loss:.3f}")
 plots.phases(phases, title="VGG16 in two phases: at the line, block 5 is set free")
 
 # %% [markdown]
 # Accuracy moves in steps of whole pictures, so on few pictures it jumps about. The loss is finer, and it fell. On five draws of
-# pictures it fell each time, and accuracy rose in the mean and never fell by more than two points. The training accuracy dips at
-# the line for a simple reason: from here on dropout is at work in the classifier. The features of phase one were kept without it.
+# pictures it fell each time, by a tenth or more, and accuracy lost three points at worst. Dropout was at work in both phases, as it
+# would be on pictures. The training accuracy is measured with it, the one on val without. That is one reason why the dashed line
+# can lie below the other.
 #
-# Now you hold two kinds of kept features: what block 4 made, and what stood in front of `classifier[6]` before phase two.
+# ## Out of date
 #
-# **Guess first.** You measure the loss of the finished network on the validation pictures: with fresh pictures through the whole
-# network, and with each kind of kept features. Which of the three numbers is wrong?
+# Now there are two kinds of kept features: those of phase one, made with the old block 5, and those of phase two, from block 4.
+# You measure the loss of the finished network on the validation pictures in three ways: with fresh pictures through the whole
+# network, with the features of phase two, and with those of phase one. The last are put into an ordinary loader, as if you had kept
+# them by hand.
+#
+# **Guess first.** Which of the three losses is wrong? And what will the loader say that `precompute` made in phase one?
 
 # %%
-guess = "none"  # or "fresh", "block 4", "in front of the head"
+guess = "none"  # or "fresh", "phase two", "phase one"
 
 # %%
-head = model.classifier[6]
-scores = {
-    "fresh": evaluate(model, some(data.val)),
-    "block 4": evaluate(tail, batches(block4, "val")),
-    "in front of the head": evaluate(head, batches(bank["classifier[6] alone"], "val")),
+old = kept[1].dataset  # the features of phase one for val
+by_hand = DataLoader(TensorDataset(*old.parts, old.labels), run.batch_size)
+measured = {
+    "fresh": evaluate(model, val),
+    "phase two": evaluate(tail, tail_kept[1]),
+    "phase one": evaluate(head, by_hand),
 }
-print(f"your guess: {guess}; loss:", {name: round(score.loss, 3) for name, score in scores.items()})
-kept, now = bank["classifier[6] alone"]["val"], keep(hidden, block4["val"])
-print(f"what stands in front of the head has changed by {(now - kept).norm() / kept.norm():.0%}")
-test = evaluate(model, some(data.test))
-print(f"and once, at the end, the test pictures: {test.accuracy:.2f} right")
+losses = {name: round(score.loss, 3) for name, score in measured.items()}
+print(f"your guess: {guess}; loss: {losses}")
+try:
+    evaluate(head, kept[1])
+except ValueError as error:
+    print("the loader of precompute:", error)
+print(f"once, at the end, the test pictures: {evaluate(model, test).accuracy:.2f} right")
 
 # %% [markdown]
-# Fresh pictures and the output of block 4 give the same loss. What was kept in front of the head gives another one: it was made
-# by a block 5 that is gone.
+# Fresh pictures and the features of phase two give the same loss. Those of phase one give another: they were made by a block 5
+# that is gone.
 #
 # Features are kept *for one state of the network*. With the first step of phase two, everything kept behind block 5 was *stale*,
-# out of date, and no error says so. You would report a network that does not exist, a new head on an old body. The rule: keep only
-# what comes before the first layer that learns.
+# out of date. An ordinary loader cannot know. It reports on a network that does not exist, a new head on an old body, and no error
+# says so. The loader of `precompute` knows the layers that made its features. Before each epoch it looks whether they are as they
+# were, and here it refused. For features kept by hand the rule is yours to follow: keep only what comes before the first layer that
+# learns, and when another layer is set free, make them anew.
 #
 # ### Exercise 5.4: the whole run, reported
 #

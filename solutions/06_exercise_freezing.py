@@ -14,15 +14,15 @@
 # %% tags=["setup"]
 import time
 from collections import Counter
-from functools import cache
-from itertools import product
+from functools import cache, partial
+from itertools import islice
 from statistics import mean
 
 import torch
 from torch import nn
 
-from course_utils import check, freeze, plots, progress, settings, sweeps
-from course_utils import train_mode, train_one_epoch, trainable, unfreeze
+from course_utils import check, freeze, plots, precompute, progress, settings, split_frozen
+from course_utils import sweep, sweeps, train_mode, train_one_epoch, trainable, unfreeze
 
 run = settings()
 names = list(sweeps.LEARNS)  # the configurations
@@ -59,8 +59,8 @@ plots.networks(rows, title="Five configurations of one network")
 guess = 0.0  # your guess, between 0 and 1
 
 # %% tags=["nbval-check-output"]
-splits = sweeps.load_splits(run, per_class)
-num_classes = len(splits["train"][1].unique())
+loaders = sweeps.open_splits(run, per_class)  # "train", "val" and "test"
+num_classes = len(set(loaders["train"].dataset.labels))
 learning = {}
 for name in names:
     model = sweeps.start(name, run, num_classes, seed=0)  # with a new head, and frozen as drawn
@@ -129,69 +129,59 @@ check("06.1", configure)
 # Many comparisons take a few configurations, one learning rate and one seed, and let the best number win. Do the same,
 # twice.
 #
-# To be quick, use what freezing gives you. As in lesson 4, the frozen part answers the same for the same picture in every
-# epoch. So run it once, in evaluation mode (`sweeps.start` sets it), keep its output, and train what is left on these *kept
-# features*. The network is cut in two where the frozen part ends: behind `layer3` for `layer4 + head`, behind the pooling
-# for `head`. `@cache` remembers what a function has returned, so nothing is computed twice.
+# To be quick, use what freezing gives you. As in lesson 4, the frozen half of a network answers the same for the same picture
+# in every epoch. `split_frozen` cuts the network where learning begins: behind `layer3` for `layer4 + head`, behind the
+# pooling for `head`. `precompute` runs the frozen half once and keeps its output, and what is left learns from these
+# *kept features*. In `all` and `scratch` nothing is frozen, so the network itself learns, from the pictures. `@cache`
+# remembers what a function has returned, so nothing is computed twice.
 
 
 # %%
-CUT = {"scratch": 0, "all": 0, "layer3–4 + head": 6, "layer4 + head": 7, "head": 10}
-
-
-def halves(name, seed):
-    """The frozen part of a fresh network, and the part that learns."""
-    *body, head = sweeps.start(name, run, num_classes, seed).children()
-    body, cut = [*body, nn.Flatten()], CUT[name]  # 0 conv1, …, 4 layer1, …, 8 avgpool
-    return nn.Sequential(*body[:cut]), nn.Sequential(*body[cut:], head)
+def start(name, seed):
+    """What learns, before training: the learning half of a fresh network, or all of it."""
+    model = sweeps.start(name, run, num_classes, seed)
+    return model if name in ("all", "scratch") else split_frozen(model).learning
 
 
 @cache
-def kept(name, split):
-    """What the frozen part gives for each picture of one split, computed once; and the labels."""
-    (images, labels), (frozen, _) = splits[split], halves(name, seed=0)
-    with torch.no_grad():
-        features = [frozen(batch.to(run.device)) for batch in images.split(64)]
-    return torch.cat(features), labels
+def batches(name, split):
+    """What the learning part gets to see of one split: the pictures, or their kept features."""
+    if name in ("all", "scratch"):
+        return loaders[split]
+    frozen, _ = split_frozen(sweeps.start(name, run, num_classes, seed=0))
+    return precompute(frozen, loaders[split])
 
 
 # %% [markdown]
-# For `all` and `scratch` nothing is frozen, so what is kept are the pictures themselves. Training is as always: shuffled
-# batches of 32, SGD with momentum 0.9. Each run makes 48 *updates*, that is, steps of the optimizer: 12 epochs of 120
-# pictures.
+# Training is as always: shuffled batches of 32, SGD with momentum 0.9. Each run makes 48 *updates*, that is, steps of the
+# optimizer: 12 epochs of 120 pictures. Here one pass over the training loader makes all 48. The course's `sweep` does the
+# runs: for each rate and each seed it trains what `start` gives, evaluates it once, at the end, and returns one *record*.
 
 
 # %%
-@cache
-def trained(name, lr, seed):
-    """The learning part of a configuration after 48 updates."""
-    (_, rest), (features, labels) = halves(name, seed), kept(name, "train")
-    torch.manual_seed(seed)  # decides the order of the pictures
-    batches = ((features[i], labels[i]) for i in sweeps.draws(len(labels)))
-    train_one_epoch(rest, batches, torch.optim.SGD(rest.parameters(), lr=lr, momentum=0.9))
-    return rest
+def measure(name, split="val", rates=sweeps.RATES, seeds=sweeps.SEEDS):
+    """One record per rate and seed; its accuracy, called "val", is that on `split`."""
+    train, held_out = batches(name, "train"), batches(name, split)
+    return sweep(partial(start, name), train, held_out, rates=rates, seeds=seeds, epochs=1)
 
 
-def val_accuracy(name, lr, seed):
-    return sweeps.accuracy(trained(name, lr, seed), *kept(name, "val"))
-
+print(*measure("head", rates=[0.03], seeds=[0]))
 
 # %% [markdown]
-# **Guess first.** One seed, one rate for all. Which of `head`, `layer4 + head` and `all` comes first, which last, with a rate
-# of 0.1? And with 0.01?
+# **Guess first.** One seed, one rate for both. Which is better, `head` or `all`, with a rate of 0.1? And with 0.01?
 
 # %%
-guess_fast, guess_slow = "", ""  # such as "head, all, layer4 + head", the best first
+guess_fast, guess_slow = "", ""  # your guesses: "head" or "all"
 
 # %%
 for lr, guess in ((0.1, guess_fast), (0.01, guess_slow)):
-    found = {name: val_accuracy(name, lr, seed=0) for name in ("head", "layer4 + head", "all")}
-    order = sorted(found, key=found.get, reverse=True)
-    print(f"rate {lr}: your guess {guess or '…'}")
-    print("     measured:", ", ".join(f"{name} {found[name]:.2f}" for name in order))
+    found = {name: measure(name, rates=[lr], seeds=[0])[0]["val"] for name in ("head", "all")}
+    print(
+        f"rate {lr}: your guess {guess or '…'}; measured head {found['head']:.2f}, all {found['all']:.2f}"
+    )
 
 # %% [markdown]
-# The same pictures, the same code, and the order has turned. At 0.1, `all` is far behind `head`; at 0.01 it is far ahead.
+# The same pictures, the same code, and another winner. At 0.1, `all` is far behind `head`; at 0.01 it is far ahead.
 # A new head can take large steps; borrowed features do not survive them. Whoever picks one rate for all has picked the
 # winner, without noticing.
 #
@@ -213,9 +203,8 @@ for lr, guess in ((0.1, guess_fast), (0.01, guess_slow)):
 # %%
 shipped = [row for row in sweeps.read_table(run.data) if row["per_class"] == per_class]
 results = [row for row in shipped if row["configuration"] not in ("head", "layer4 + head")]
-for name, lr, seed in product(("head", "layer4 + head"), sweeps.RATES, sweeps.SEEDS):
-    row = {"configuration": name, "lr": lr, "seed": seed, "val": val_accuracy(name, lr, seed)}
-    results.append(row)
+for name in ("head", "layer4 + head"):
+    results += [{"configuration": name, **row} for row in measure(name)]
 vals = {name: {} for name in names if any(row["configuration"] == name for row in results)}
 for row in results:
     vals[row["configuration"]].setdefault(f"{row['lr']:g}", []).append(row["val"])
@@ -265,8 +254,8 @@ check("06.2", choose_rates)
 # %% [markdown]
 # ## Open the box
 #
-# All rates are chosen. Now each configuration gets its one look at the test pictures. Your two should land where the
-# table has them.
+# All rates are chosen. Now each configuration gets its one look at the test pictures; not even their features were computed
+# before. The same rate and seed train the same network again. Your two should land where the table has them.
 
 # %%
 rates = sweeps.best_rates(results)
@@ -277,8 +266,7 @@ for row in shipped:
 opened = Counter()
 for name in ("head", "layer4 + head"):
     opened[name] += 1  # the box counts how often it is opened
-    models = [trained(name, rates[name], seed) for seed in sweeps.SEEDS]
-    mine = [sweeps.accuracy(model, *kept(name, "test")) for model in models]
+    mine = [row["val"] for row in measure(name, "test", rates=[rates[name]])]
     theirs = f"{mean(tested[name]):.3f}" if tested[name] else "nothing"
     print(f"{name}: your mean {mean(mine):.3f}, in the table {theirs}; opened {opened[name]} time")
     tested[name] = mine
@@ -375,20 +363,20 @@ for first, second in [*pairs, ("all", "layer4 + head")]:
 
 # %%
 def pictures_per_second(name):
-    """Speed of training in a configuration, by its fastest update; its frozen part is kept."""
-    (_, rest), (features, labels) = halves(name, seed=0), kept(name, "train")
-    optimizer, seconds = torch.optim.SGD(rest.parameters(), lr=0.01), []
-    for i in sweeps.draws(len(labels))[:6]:
+    """Speed of training in a configuration, by its fastest update."""
+    model, seconds = start(name, seed=0), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for inputs, labels in islice(batches(name, "train"), 6):
         started = time.perf_counter()
-        train_one_epoch(rest, [(features[i], labels[i])], optimizer)
-        seconds.append((time.perf_counter() - started) / len(i))
+        train_one_epoch(model, [(inputs, labels)], optimizer)
+        seconds.append((time.perf_counter() - started) / len(labels))
     return 1 / min(seconds)
 
 
+speeds = {name: pictures_per_second(name) for name in tested}
 print(f"{'':<16} {'values learn':>12}  {'pictures/s':>10}  {'test accuracy':>13}")
 for name, scores in tested.items():
-    speed = pictures_per_second(name)
-    print(f"{name:<16} {learning[name]:>12,}  {speed:>10,.0f}  {mean(scores):>13.2f}")
+    print(f"{name:<16} {learning[name]:>12,}  {speeds[name]:>10,.0f}  {mean(scores):>13.2f}")
 
 # %% [markdown]
 # On kept features `layer4 + head` trains more than twice as fast as `all`, and `head` more than fifty times as fast. So on this

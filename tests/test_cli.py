@@ -51,7 +51,7 @@ def test_help_is_quick_and_leaves_torch_alone():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, "course --help imports torch"
-    assert all(command in done.stdout for command in ("lab", "run", "build", "doctor", "progress"))
+    assert all(command in done.stdout for command in ("lab", "run", "build", "doctor", "progress", "bench"))
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.2
 
 

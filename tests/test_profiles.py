@@ -78,3 +78,21 @@ sys.exit("torch" in sys.modules)
         [sys.executable, "-c", code], cwd=HOME, env=dict(os.environ), capture_output=True, text=True, timeout=60
     )
     assert not done.returncode, f"torch was imported, or: {done.stderr}"
+
+
+def test_beside_torch_the_course_takes_no_time():
+    """Drawing apart, which loads matplotlib: all that a run needs comes within 0.2 s of CPU."""
+    code = """
+import time
+import torch, torchvision
+started = time.process_time()
+import course_utils
+for room, names in course_utils.ROOMS.items():
+    if room != "plots":
+        for name in names:
+            getattr(course_utils, name)
+took = time.process_time() - started
+assert took < 0.2, took
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, timeout=120)
+    assert not done.returncode, done.stderr

@@ -1,14 +1,248 @@
-"""The comparison of lesson 06: its protocol in miniature, what a table says, and the table that is shipped."""
+"""Sweeps: many runs by one rule; and the comparison of lesson 06, its protocol in miniature and the table that is shipped."""
 
 from __future__ import annotations
 
+import json
+import math
+import shutil
+from pathlib import Path
 from statistics import mean
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import v2
 
-from course_utils import sweeps
+from course_utils import freeze, precompute, split_frozen, sweep, sweeps
+from course_utils.data import InMemory, Pictures
 from course_utils.profiles import settings
+from course_utils.train import evaluate, train_one_epoch
+
+# ---------------------------------------------------------------------------------------------------------- the sweep
+
+COUNT = 20
+
+
+class Noting(nn.Module):
+    """One linear layer that notes which pictures it was shown in training; the first value of a picture is its number."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.shown = nn.Linear(2, 3), []
+
+    def forward(self, images):
+        if self.training:
+            self.shown.append(images[:, 0].tolist())
+        return self.fc(images / COUNT)
+
+
+def numbered() -> TensorDataset:
+    images = torch.stack([torch.arange(COUNT), torch.arange(COUNT) % 3], 1).float()
+    return TensorDataset(images, torch.arange(COUNT) % 3)
+
+
+LOADERS = {
+    "torch's own dice": lambda: DataLoader(numbered(), 6, shuffle=True),
+    "dice of its own": lambda: DataLoader(numbered(), 6, shuffle=True, generator=torch.Generator()),
+    "draws": lambda: DataLoader(numbered(), batch_sampler=sweeps.Draws(COUNT), generator=torch.Generator()),
+}
+
+
+def run_noting(train: DataLoader, epochs: int = 2) -> tuple[list[sweeps.Row], list[list]]:
+    """A sweep of two rates and two seeds: its records, and what each run was shown."""
+    models: list[Noting] = []
+
+    def start(seed):
+        torch.manual_seed(seed)
+        models.append(Noting())
+        return models[-1]
+
+    rows = sweep(start, train, DataLoader(numbered(), 8), rates=[0.01, 0.1], seeds=[3, 4], epochs=epochs)
+    return rows, [model.shown for model in models]
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_runs_of_one_seed_see_the_same_batches(kind):
+    _, (slow_3, slow_4, fast_3, fast_4) = run_noting(LOADERS[kind]())
+    assert slow_3 == fast_3
+    assert slow_4 == fast_4
+    assert slow_3 != slow_4
+    half = len(slow_3) // 2
+    assert slow_3[:half] != slow_3[half:], "each epoch is shuffled anew"
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_a_sweep_depends_on_nothing_that_was_drawn_before(kind):
+    train = LOADERS[kind]()
+    first = run_noting(train)
+    torch.rand(5)
+    next(iter(train))
+    assert run_noting(train) == first
+
+
+def test_a_seed_gives_what_a_training_by_hand_gives():
+    rows, _ = run_noting(LOADERS["torch's own dice"](), epochs=3)
+    torch.manual_seed(4)
+    model = Noting()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    torch.manual_seed(4)
+    train = LOADERS["torch's own dice"]()
+    for _ in range(3):
+        train_one_epoch(model, train, optimizer)
+    score = evaluate(model, DataLoader(numbered(), 8))
+    assert rows[-1] == {"lr": 0.1, "seed": 4, "loss": score.loss, "val": score.accuracy}
+
+
+def test_records_are_plain():
+    rows, _ = run_noting(LOADERS["draws"]())
+    assert [(row["lr"], row["seed"]) for row in rows] == [(0.01, 3), (0.01, 4), (0.1, 3), (0.1, 4)]
+    for row in rows:
+        assert {key: type(value) for key, value in row.items()} == {"lr": float, "seed": int, "loss": float, "val": float}
+        assert 0 <= row["val"] <= 1
+    assert json.loads(json.dumps(rows)) == rows
+
+
+class Counting(list):
+    """Batches that count how often they were all asked for."""
+
+    passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_each_run_is_evaluated_once():
+    val = Counting(DataLoader(numbered(), 8))
+    sweep(lambda seed: Noting(), LOADERS["draws"](), val, rates=[0.01, 0.1], seeds=[0, 1, 2], epochs=2)
+    assert val.passes == 6
+
+
+@pytest.mark.parametrize(("rates", "seeds"), [([], [0]), ([0.1], [])])
+def test_no_run_no_record(rates, seeds):
+    assert sweep(lambda seed: Noting(), LOADERS["draws"](), [], rates=rates, seeds=seeds, epochs=1) == []
+
+
+def test_a_run_that_diverges_has_an_infinite_loss_and_stops_no_other():
+    data = LOADERS["torch's own dice"]()
+    rows = sweep(lambda seed: Noting(), data, list(data), rates=[1e38, 0.01], seeds=[0, 1], epochs=30)
+    assert [math.isinf(row["loss"]) for row in rows] == [True, True, False, False]
+    assert all(row["loss"] > 0 and 0 <= row["val"] <= 1 for row in rows)
+
+
+class LateNan(Noting):
+    """Its loss is finite in training and not a number afterwards, as after a last step that was too large."""
+
+    def forward(self, images):
+        return super().forward(images) + (0 if self.training else float("nan"))
+
+
+class NeverFinite(Noting):
+    """It diverges in training, though its evaluation looks harmless."""
+
+    def forward(self, images):
+        return super().forward(images) + (float("nan") if self.training else 0)
+
+
+def test_a_run_that_diverged_does_not_look_as_if_it_had_not():
+    data = LOADERS["draws"]()
+    (row,) = sweep(lambda seed: NeverFinite(), data, list(data), rates=[0.1], seeds=[0], epochs=1)
+    assert row["loss"] == math.inf
+
+
+def test_no_loss_is_a_nan():
+    """A nan would be neither smaller nor larger than another loss, and a `min` over losses would depend on the order."""
+    (row,) = sweep(lambda seed: LateNan(), LOADERS["draws"](), list(LOADERS["draws"]()), rates=[0.1], seeds=[0], epochs=1)
+    assert row["loss"] == math.inf
+
+
+def test_the_optimizer_gets_what_learns_and_the_rate():
+    got = []
+
+    def optimizer(parameters, lr):
+        got.append((len(list(parameters)), lr))
+        return torch.optim.Adam(model.parameters(), lr=lr)
+
+    model = nn.Sequential(freeze(nn.Linear(2, 3)), nn.Linear(3, 3))
+    data = LOADERS["draws"]()
+    sweep(lambda seed: model, data, list(data), rates=[0.01, 0.02], seeds=[0], epochs=1, optimizer=optimizer)
+    assert got == [(2, 0.01), (2, 0.02)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rates": [0.0]}, "a learning rate is a positive number, not 0.0"),
+        ({"epochs": 0}, "epochs=0; give a whole number of 1 or more"),
+        ({"start": lambda seed: freeze(Noting())}, "nothing learns"),
+    ],
+)
+def test_what_a_sweep_cannot_do(changes, words):
+    wanted = {"start": lambda seed: Noting(), "rates": [0.1], "seeds": [0], "epochs": 1} | changes
+    with pytest.raises(ValueError, match=words):
+        sweep(train=LOADERS["draws"](), val=[], **wanted)
+
+
+# ---------------------------------------------------------------------------------------------------- on kept features
+
+
+@pytest.fixture
+def half_frozen(small_net):
+    """Makes the small network of a seed, its first layers frozen and the same from every seed; dropout is at work behind."""
+
+    def start(seed):
+        torch.manual_seed(0)
+        frozen = small_net()
+        torch.manual_seed(seed)
+        model = small_net()
+        for name in ("conv1", "bn1", "layer1"):
+            setattr(model, name, freeze(frozen.get_submodule(name)))
+        return model
+
+    return start
+
+
+def small_pictures(transform=None) -> InMemory:
+    dice = torch.Generator().manual_seed(5)
+    labels = [i % 3 for i in range(COUNT)]
+    return InMemory([torch.randn(3, 8, 8, generator=dice) + label for label in labels], labels, transform)
+
+
+def shuffled(transform=None) -> DataLoader:
+    return DataLoader(small_pictures(transform), 6, shuffle=True, generator=torch.Generator())
+
+
+def test_features_give_the_records_of_whole_networks(half_frozen):
+    train, val = shuffled(), DataLoader(small_pictures(), 8)
+    frozen, _ = split_frozen(half_frozen(0))
+    runs = {"rates": [0.01, 0.1], "seeds": [0, 1], "epochs": 3}
+    whole = sweep(half_frozen, train, val, **runs)
+    kept = [precompute(frozen, loader, cache=None) for loader in (train, val)]
+    quick = sweep(lambda seed: split_frozen(half_frozen(seed)).learning, *kept, **runs)
+    assert len({row["loss"] for row in whole}) == 4
+    assert [row.pop("loss") for row in quick] == pytest.approx([row.pop("loss") for row in whole], rel=1e-5)
+    assert quick == whole
+
+
+def test_runs_of_one_seed_see_the_same_views(half_frozen):
+    """Two epochs of three views: without beginning anew, the second run would see other views than the first."""
+    frozen, _ = split_frozen(half_frozen(0))
+    train = precompute(frozen, shuffled(v2.RandomHorizontalFlip()), views=3, cache=None)
+    val = list(train)
+    shown: list[list] = []
+
+    def start(seed):
+        model = split_frozen(half_frozen(seed)).learning
+        shown.append([])
+        model.register_forward_pre_hook(lambda _, args, noted=shown[-1]: noted.append(args[0].clone()))
+        return model
+
+    sweep(start, train, val, rates=[0.01, 0.1], seeds=[1], epochs=2)
+    assert all(map(torch.equal, *shown))
+
+
+# ------------------------------------------------------------------------------------------------------- the protocol
 
 
 def row(name: str, lr: float, seed: int, val: float) -> sweeps.Row:
@@ -17,7 +251,7 @@ def row(name: str, lr: float, seed: int, val: float) -> sweeps.Row:
 
 @pytest.fixture
 def miniature(monkeypatch, plant, tmp_path):
-    """Two classes of small pictures, two updates, one rate, two seeds; the table goes into a folder of its own."""
+    """Two classes of small pictures, two updates, two rates, two seeds; the table goes into a folder of its own."""
     for split in ("train", "val", "test"):
         plant(tmp_path / "few" / split, {"dark": 4, "light": 4})
     few = {"UPDATES": 2, "RATES": (0.01, 0.1), "LADDER": (0.01, 0.1), "SEEDS": (0, 1), "AT_MOST": 3, "FOLDER": tmp_path}
@@ -27,23 +261,63 @@ def miniature(monkeypatch, plant, tmp_path):
 
 
 def test_val_and_test_are_limited_and_train_is_as_asked(miniature):
-    splits = sweeps.load_splits(miniature, per_class=2)
-    assert {name: labels.tolist() for name, (_, labels) in splits.items()} == {
+    loaders = sweeps.open_splits(miniature, per_class=2)
+    assert {name: list(loader.dataset.labels) for name, loader in loaders.items()} == {
         "train": [0, 0, 1, 1],
         "val": [0, 0, 0, 1, 1, 1],
         "test": [0, 0, 0, 1, 1, 1],
     }
-    assert splits["train"][0].shape == (4, 3, 64, 64)
+    images, labels = next(iter(loaders["val"]))
+    assert images.shape == (6, 3, 64, 64)
+    assert labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_every_picture_is_shown_before_one_is_shown_again():
-    for count in (7, 32, 120):
-        draws = sweeps.draws(count)
-        assert len(draws) == sweeps.UPDATES
-        shown = torch.cat(draws)
-        epoch = shown[:count]
-        assert sorted(epoch.tolist()) == list(range(count))
-        assert max(map(len, draws)) <= sweeps.BATCH
+def test_one_pass_over_the_training_pictures_makes_all_updates(miniature):
+    train = sweeps.open_splits(miniature, per_class=2)["train"]
+    assert len(train) == len(list(train)) == sweeps.UPDATES
+
+
+def test_nothing_else_draws_from_the_dice_that_make_the_order(miniature):
+    """So that a seed gives the same order to every way of loading, and to the table that is shipped."""
+    train = sweeps.open_splits(miniature, per_class=2)["train"]
+    for seed in range(5):
+        torch.manual_seed(seed)
+        wanted = [[train.dataset.labels[i] for i in batch] for batch in sweeps.Draws(4)]
+        torch.manual_seed(seed)
+        assert [labels.tolist() for _, labels in train] == wanted
+
+
+def test_the_pictures_are_in_memory(miniature):
+    loaders = sweeps.open_splits(miniature, per_class=2)
+    shutil.rmtree(miniature.data)
+    assert [sum(len(labels) for _, labels in loader) for loader in loaders.values()] == [8, 6, 6]
+
+
+def test_the_limit_takes_the_first_of_each_class_wherever_they_stand(monkeypatch):
+    monkeypatch.setattr(sweeps, "AT_MOST", 2)
+
+    pictures = Pictures([(Path(f"{i}.png"), label) for i, label in enumerate((1, 0, 1, 1, 0, 0))], v2.ToImage())
+    assert list(sweeps.at_most(pictures).indices) == [1, 4, 0, 2]
+
+
+@pytest.mark.parametrize("count", [7, 32, 120, 2000])
+def test_every_picture_is_shown_before_one_is_shown_again(count):
+    batches = list(sweeps.Draws(count))
+    assert len(batches) == len(sweeps.Draws(count)) == sweeps.UPDATES
+    assert max(map(len, batches)) == min(count, sweeps.BATCH)
+    shown = [i for batch in batches for i in batch]
+    rounds = [sorted(shown[i : i + count]) for i in range(0, len(shown), count)]
+    assert all(one == list(range(count)) for one in rounds[:-1])
+    assert len(set(rounds[-1])) == len(rounds[-1])
+
+
+def test_the_draws_follow_from_the_seed():
+    draws, found = sweeps.Draws(50), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        found.append(list(draws))
+    assert found[0] == found[1] != found[2]
+    assert list(draws) != list(draws), "each pass is shuffled anew"
 
 
 def test_configurations_differ_in_what_learns_and_in_nothing_else():
@@ -58,13 +332,58 @@ def test_configurations_differ_in_what_learns_and_in_nothing_else():
             assert torch.equal(value, model.state_dict()[key]), key
 
 
-def test_a_sweep_opens_the_test_box_for_the_chosen_rate_only(miniature):
-    rows = sweeps.sweep("head", miniature, per_class=2)
+def test_a_comparison_opens_the_test_box_for_the_chosen_rate_only(miniature):
+    rows = sweeps.compare("head", miniature, per_class=2)
     assert [(r["lr"], r["seed"]) for r in rows] == [(0.01, 0), (0.01, 1), (0.1, 0), (0.1, 1)]
+    assert all(list(r) == ["per_class", "configuration", "lr", "seed", "val", "test"] for r in rows)
     (chosen,) = sweeps.best_rates(rows).values()
     assert all((r["test"] is not None) == (r["lr"] == chosen) for r in rows)
-    again = sweeps.sweep("head", miniature, per_class=2)
-    assert rows == again
+    assert rows == sweeps.compare("head", miniature, per_class=2)
+
+
+def test_a_comparison_on_kept_features_is_the_same(miniature):
+    """What lesson 06 does: the rows of its table, from the learning half alone."""
+    loaders = sweeps.open_splits(miniature, per_class=2)
+    frozen, _ = split_frozen(sweeps.start("head", miniature, 2, seed=0))
+    kept = {name: precompute(frozen, loader, cache=None) for name, loader in loaders.items()}
+
+    def measure(split, rates):
+        def start(seed):
+            return split_frozen(sweeps.start("head", miniature, 2, seed)).learning
+
+        rows = sweep(start, kept["train"], kept[split], rates=rates, seeds=sweeps.SEEDS, epochs=1)
+        return {(row["lr"], row["seed"]): row["val"] for row in rows}
+
+    rows = sweeps.compare("head", miniature, per_class=2)
+    (chosen,) = sweeps.best_rates(rows).values()
+    assert measure("val", sweeps.RATES) == {(r["lr"], r["seed"]): r["val"] for r in rows}
+    assert measure("test", [chosen]) == {(r["lr"], r["seed"]): r["test"] for r in rows if r["test"] is not None}
+
+
+def test_a_comparison_climbs_until_the_best_rate_lies_inside(miniature, monkeypatch):
+    asked = []
+
+    def pretend(start, train, val, *, rates, seeds, epochs):
+        asked.append((val, *rates))
+        vals = {0.01: 0.5, 0.1: 0.6, 0.3: 0.7, 1.0: 0.4}
+        return [{"lr": lr, "seed": seed, "loss": 1.0, "val": vals[lr]} for lr in rates for seed in seeds]
+
+    monkeypatch.setattr(sweeps, "LADDER", (0.01, 0.1, 0.3, 1.0, 3.0))
+    monkeypatch.setattr(sweeps, "open_splits", lambda *_: {"train": shuffled(), "val": "val", "test": "test"})
+    monkeypatch.setattr(sweeps, "sweep", pretend)
+    rows = sweeps.compare("head", miniature, per_class=2)
+    assert asked == [("val", 0.01, 0.1), ("val", 0.3), ("val", 1.0), ("test", 0.3)]
+    assert [r["lr"] for r in rows] == [0.01, 0.01, 0.1, 0.1, 0.3, 0.3, 1.0, 1.0]
+    assert [r["test"] for r in rows] == [None] * 4 + [0.7, 0.7] + [None] * 2
+
+
+def test_the_table_is_written_after_each_configuration(miniature, monkeypatch, capsys):
+    monkeypatch.setattr(sweeps, "settings", lambda: miniature)
+    monkeypatch.setattr(sweeps, "compare", lambda name, run, per_class: [row(name, 0.1, 0, 0.5) | {"per_class": per_class}])
+    sweeps.main()
+    found = [(r["per_class"], r["configuration"]) for r in sweeps.read_table(miniature.data)]
+    assert found == [(per_class, name) for per_class in sweeps.PER_CLASS for name in sweeps.LEARNS]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [str(i + 1) for i in range(len(found))]
 
 
 def test_a_table_survives_its_file(miniature):

@@ -200,6 +200,21 @@ def test_a_file_placed_by_hand_is_used(place):
         assert torch.equal(value, stand_in.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("architecture", ["resnet18", "squeezenet1_0", "googlenet", "swin_t"])
+def test_no_random_numbers_are_drawn_for_a_network_that_is_filled(architecture, tmp_path, monkeypatch):
+    """VGG16 would draw 138 million of them, and throw them away."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    options = {"transform_input": True} if architecture == "googlenet" else {}
+    stand_in, path = fresh(architecture, **options), download_place(get_weights(architecture, "imagenet"))
+    path.parent.mkdir(parents=True)
+    torch.save(stand_in.state_dict(), path)
+    before = torch.get_rng_state()
+    model = load_model(architecture, weights="imagenet")
+    assert torch.equal(torch.get_rng_state(), before)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, stand_in.state_dict()[name]), name
+
+
 def test_a_malicious_file_placed_by_hand_is_refused_and_not_run(place, tmp_path):
     for zipped in (True, False):
         torch.save(

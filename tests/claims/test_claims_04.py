@@ -1,4 +1,4 @@
-"""Lesson 04: what a forgotten line, a forgotten normalisation and a random body do, and what kept features save."""
+"""Lesson 04: what a forgotten line, a forgotten normalisation and a random backbone do; what running one once saves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import ImageFolder
 
-from course_utils import evaluate, fit, freeze, get_weights, load_model, pictures, replace_head
+from course_utils import evaluate, fit, freeze, get_weights, load_model, pictures, precompute, replace_head, split_frozen
 from course_utils.profiles import HOME
 
 SEEDS = range(5)
@@ -63,31 +63,33 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
     return (images - mean) / std
 
 
-def body(weights: str | None) -> nn.Module:
-    model = freeze(load_model("resnet18", weights=weights))
-    model.fc = nn.Identity()
-    return model
+def loader_of(images: torch.Tensor, labels: torch.Tensor) -> DataLoader:
+    return DataLoader(TensorDataset(images, labels), batch_size=32, shuffle=True, generator=torch.Generator())
+
+
+def network(weights: str | None = "shapes") -> nn.Module:
+    return replace_head(freeze(load_model("resnet18", weights=weights)), 6)
 
 
 @cache
-def features(kind: str, split: str, seed: int) -> torch.Tensor:
-    """What a body says about the pictures: "pretrained", "unnormalised" or "random"."""
-    images, _ = images_of(split, seed)
+def features(kind: str, split: str, seed: int) -> DataLoader:
+    """What a backbone gives for the pictures, with their labels: "pretrained", "unnormalised" or "random"."""
+    images, labels = images_of(split, seed)
     images = images if kind == "unnormalised" else normalised(images)
     torch.manual_seed(seed)
-    with torch.no_grad():
-        return body(None if kind == "random" else "shapes")(images)
+    frozen, _ = split_frozen(network(None if kind == "random" else "shapes"))
+    return precompute(frozen, loader_of(images, labels), cache=None)
 
 
-def loader(kind: str, split: str, seed: int) -> DataLoader:
-    labels = images_of(split, seed)[1]
-    return DataLoader(TensorDataset(features(kind, split, seed), labels), batch_size=32, shuffle=split == "train")
+def start(seed: int, *loaders: DataLoader) -> None:
+    for generator in (torch.default_generator, *(loader.generator for loader in loaders)):
+        generator.manual_seed(seed)
 
 
 def train_head(seed, make_optimizer, epochs=10, kind="pretrained", **options):
-    torch.manual_seed(seed)
+    loaders = features(kind, "train", seed), features(kind, "val", seed)
+    start(seed, *loaders)
     head = nn.Linear(512, 6)
-    loaders = loader(kind, "train", seed), loader(kind, "val", seed)
     return fit(head, *loaders, make_optimizer(head.parameters(), **options), epochs=epochs)
 
 
@@ -111,41 +113,69 @@ def test_a_smoke_test_begins_near_ln_3_and_learns_noise():
 # ---------------------------------------------------------------------------------------------------- kept features
 
 
+def classical(model: nn.Module, seed: int, train: DataLoader, val: DataLoader, epochs: int):
+    start(seed, train)
+    model.fc.reset_parameters()
+    return fit(model, train, val, torch.optim.SGD(model.fc.parameters(), lr=0.001, momentum=0.9), epochs=epochs)
+
+
 @on_five_seeds
-def test_kept_features_give_the_logits_of_the_long_way():
+def test_features_give_the_losses_of_the_pictures_epoch_by_epoch():
     for seed in SEEDS:
-        torch.manual_seed(seed)
-        model = replace_head(load_model("resnet18"), 6)
-        with torch.no_grad():
-            fresh = torch.cat([model(batch) for batch in normalised(images_of("val", seed)[0]).split(32)])
-            kept = model.fc(features("pretrained", "val", seed))
-        assert (fresh - kept).abs().max() < 1e-4
+        train, val = (loader_of(normalised(images_of(split, seed)[0]), images_of(split, seed)[1]) for split in ("train", "val"))
+        model = network()
+        frozen, learning = split_frozen(model)
+        on_pictures = classical(model, seed, train, val, epochs=3)
+        kept = [precompute(frozen, loader, cache=None) for loader in (train, val)]
+        on_features = classical(learning, seed, *kept, epochs=3)
+        for long, short in zip(on_pictures, on_features, strict=True):
+            assert long.train.loss == pytest.approx(short.train.loss, abs=1e-5), seed
+            assert long.val.loss == pytest.approx(short.val.loss, abs=1e-5), seed
 
 
-def test_ten_epochs_show_the_backbone_ten_times_the_pictures():
+def test_ten_epochs_show_the_backbone_every_picture_ten_times_or_once():
     """Counted at the first layer, not timed."""
-    seen: list[int] = []
-    model = replace_head(freeze(load_model("resnet18")), 6)
-    model.conv1.register_forward_pre_hook(lambda layer, inputs: seen.append(len(inputs[0])))
-    batches = [(torch.randn(4, 3, 16, 16), torch.randint(6, (4,))) for _ in range(3)]
-    fit(model, batches, batches[:1], torch.optim.SGD(model.fc.parameters(), lr=0.001), epochs=10)
-    assert sum(seen) == 10 * (12 + 4)  # train and val
+    model, seen = network(), []
+    model.conv1.register_forward_pre_hook(lambda layer, images: seen.append(len(images[0])))
+    train, val = (loader_of(torch.randn(count, 3, 16, 16), torch.randint(6, (count,))) for count in (40, 10))
+    frozen, learning = split_frozen(model)
+    assert seen == []
+    classical(model, 0, train, val, epochs=10)
+    assert sum(seen) == 10 * (40 + 10)
     seen.clear()
-    backbone = freeze(load_model("resnet18"))
-    backbone.fc = nn.Identity()
-    backbone.conv1.register_forward_pre_hook(lambda layer, inputs: seen.append(len(inputs[0])))
-    kept = [(backbone(images), labels) for images, labels in batches]
-    head = nn.Linear(512, 6)
-    fit(head, kept, kept[:1], torch.optim.SGD(head.parameters(), lr=0.001), epochs=10)
-    assert sum(seen) == 12
+    classical(learning, 0, precompute(frozen, train, cache=None), precompute(frozen, val, cache=None), epochs=10)
+    assert sum(seen) == 40 + 10
+
+
+def test_the_halves_hold_the_layers_of_the_model_and_512_numbers_cross_the_cut():
+    model = network()
+    frozen, learning = split_frozen(model)
+    assert learning.fc is model.fc
+    assert [name for name, _ in learning.named_children()] == ["fc"]
+    assert frozen.layer4 is model.layer4
+    assert frozen(torch.randn(1, 3, 64, 64)).shape == (1, 512)
+
+
+def test_when_parts_of_the_backbone_learn_the_old_features_raise_and_the_cut_moves_towards_the_pictures():
+    model = network()
+    frozen, _ = split_frozen(model)
+    train = loader_of(torch.randn(4, 3, 64, 64), torch.arange(4))
+    kept = precompute(frozen, train, cache=None)
+    model.layer4.requires_grad_(True)
+    with pytest.raises(ValueError, match="out of date"):
+        next(iter(kept))
+    frozen, learning = split_frozen(model)
+    assert frozen(torch.randn(1, 3, 64, 64)).shape == (1, 256, 4, 4)
+    assert [name for name, _ in learning.named_children()] == ["layer4", "avgpool", "fc"]
 
 
 # -------------------------------------------------------------------------------------------------- the broken loops
 
 
 def losses_without(line: str | None, seed: int, epochs: int = 14) -> list[float]:
-    torch.manual_seed(seed)
-    head, train = nn.Linear(512, 6), loader("pretrained", "train", seed)
+    train = features("pretrained", "train", seed)
+    start(seed, train)
+    head = nn.Linear(512, 6)
     optimizer = torch.optim.SGD(head.parameters(), lr=0.001, momentum=0.9)
     losses = [evaluate(head, train).loss]
     for _ in range(epochs):
@@ -239,7 +269,8 @@ def test_neighbours_are_alike_only_in_the_pretrained_body():
     rows = []
     for seed in SEEDS:
         images, labels = images_of("train", seed)
-        clouds = [normalised(images).flatten(1), *(features(kind, "train", seed) for kind in ("random", "pretrained"))]
+        kept = [features(kind, "train", seed).dataset for kind in ("random", "pretrained")]
+        clouds = [normalised(images).flatten(1), *(one.parts[0] for one in kept)]
         rows.append([alike(cloud, labels) for cloud in clouds])
     for pixels, random_body, pretrained in rows:
         assert max(pixels, random_body) < 0.5, rows

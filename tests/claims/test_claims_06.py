@@ -5,44 +5,51 @@ Each configuration trains with the rate that the shipped table chose on val; the
 
 import time
 from functools import cache
+from itertools import islice
 from statistics import mean
 
 import pytest
 import torch
-from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from course_utils import get_weights, pictures, settings, sweeps, train_one_epoch
+from course_utils import get_weights, pictures, precompute, settings, split_frozen, sweep, sweeps, train_one_epoch
 
 pytestmark = pytest.mark.claim
 SEEDS = range(5)
 RATES = sweeps.best_rates([row for row in sweeps.read_table("tiny") if row["per_class"] == 20])
-CUT = {"scratch": 0, "all": 0, "layer3–4 + head": 6, "layer4 + head": 7, "head": 9}
 
 
-def halves(name, seed):
-    children = list(sweeps.start(name, settings(), 6, seed).children())
-    return nn.Sequential(*children[: CUT[name]]), nn.Sequential(*children[CUT[name] : -1], nn.Flatten(), children[-1])
+def start(name, seed):
+    model = sweeps.start(name, settings(), 6, seed)
+    return model if name in ("all", "scratch") else split_frozen(model).learning
+
+
+def shown(name, loader):
+    """What the learning part of a configuration gets to see: the pictures, or their features."""
+    if name in ("all", "scratch"):
+        return loader
+    return precompute(split_frozen(sweeps.start(name, settings(), 6, seed=0)).frozen, loader, cache=None)
 
 
 @cache
-def tensors(per_class, seed):
-    images, labels = pictures("things", per_class, seed)
-    return get_weights("resnet18", "shapes").transforms()(torch.from_numpy(images).permute(0, 3, 1, 2)), torch.from_numpy(
-        labels
-    )
+def drawn(per_class, seed):
+    """The protocol's loader of newly drawn pictures: one pass makes 48 updates."""
+    images, labels = map(torch.from_numpy, pictures("things", per_class, seed))
+    images = get_weights("resnet18", "shapes").transforms()(images.permute(0, 3, 1, 2))
+    dataset = TensorDataset(images, labels)
+    return DataLoader(dataset, batch_sampler=sweeps.Draws(len(labels)), generator=torch.Generator())
 
 
-def kept(name, split):
-    frozen, _ = halves(name, 0)
-    with torch.no_grad():
-        return torch.cat([frozen(batch) for batch in split[0].split(64)]), split[1]
+@cache
+def shipped():
+    return sweeps.open_splits(settings(), 20)
 
 
-def run(name, lr, seed, train, test):
-    """Accuracy on `test` after the protocol's 48 updates on `train`."""
-    _, rest = halves(name, seed)
-    sweeps.train(rest, *kept(name, train), lr=lr, seed=seed)
-    return sweeps.accuracy(rest, *kept(name, test))
+def run(name, lr, seeds, train, test):
+    """Accuracies on `test` after the protocol's 48 updates on `train`, one of each seed."""
+    train, test = shown(name, train), shown(name, test)
+    rows = sweep(lambda seed: start(name, seed), train, test, rates=[lr], seeds=seeds, epochs=1)
+    return [row["val"] for row in rows]
 
 
 def accuracy(name, seed, lr=None):
@@ -51,7 +58,9 @@ def accuracy(name, seed, lr=None):
 
 @cache
 def measured(name, seed, lr):
-    return run(name, lr, seed, tensors(20, 600 + seed), tensors(40, 700 + seed))
+    test = DataLoader(drawn(40, 700 + seed).dataset, 64)
+    (found,) = run(name, lr, [seed], drawn(20, 600 + seed), test)
+    return found
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -80,31 +89,38 @@ def test_one_rate_for_all_picks_the_winner(seed):
 @pytest.mark.parametrize("name", ["head", "layer4 + head"])
 def test_the_live_column_lands_on_the_shipped_one(name):
     """Kept features give what whole networks gave."""
-    splits = sweeps.load_splits(settings(), 20)
     rows = [r for r in sweeps.read_table("tiny") if (r["per_class"], r["configuration"], r["lr"]) == (20, name, RATES[name])]
-    mine = [run(name, r["lr"], r["seed"], splits["train"], splits["test"]) for r in rows]
+    mine = run(name, RATES[name], [r["seed"] for r in rows], shipped()["train"], shipped()["test"])
     assert mean(mine) == pytest.approx(mean(r["test"] for r in rows), abs=0.03)
 
 
 def test_a_shipped_row_can_be_made_again():
-    row = next(
+    """By the whole network, as the table was made."""
+    name = "layer3–4 + head"
+    (row,) = (
         r
         for r in sweeps.read_table("tiny")
-        if (r["per_class"], r["configuration"], r["test"] is None) == (20, "layer3–4 + head", False)
+        if (r["per_class"], r["configuration"], r["seed"]) == (20, name, 0) and r["test"] is not None
     )
-    splits = sweeps.load_splits(settings(), 20)
-    model = sweeps.start("layer3–4 + head", settings(), 6, row["seed"])
-    sweeps.train(model, *splits["train"], lr=row["lr"], seed=row["seed"])
-    assert sweeps.accuracy(model, *splits["test"]) == pytest.approx(row["test"], abs=0.05)
+    (found,) = sweep(
+        lambda seed: sweeps.start(name, settings(), 6, seed),
+        shipped()["train"],
+        shipped()["test"],
+        rates=[row["lr"]],
+        seeds=[row["seed"]],
+        epochs=1,
+    )
+    assert found["val"] == pytest.approx(row["test"], abs=0.05)
 
 
 def seconds(name, batches=6):
-    _, rest = halves(name, 0)
-    features, labels = kept(name, tensors(20, 600))
-    shown = [(features[i], labels[i]) for i in sweeps.draws(len(labels))[:batches]]
-    started = time.process_time()
-    train_one_epoch(rest, shown, torch.optim.SGD(rest.parameters(), lr=0.01))
-    return time.process_time() - started
+    model, took = start(name, 0), 0.0
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for batch in islice(shown(name, drawn(20, 600)), batches):
+        started = time.process_time()
+        train_one_epoch(model, [batch], optimizer)
+        took += time.process_time() - started
+    return took
 
 
 def test_what_is_frozen_saves_time():

@@ -1,0 +1,122 @@
+"""Fingerprints: one short text for everything that decides a result, so that a changed part never passes for the old one.
+
+What cannot be recognised for certain, such as a function of one's own, has no fingerprint: a name can stay while the code
+behind it changes.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset, TensorDataset
+from torchvision.datasets import DatasetFolder
+
+from course_utils.data import InMemory, Pictures
+
+VERSIONS = tuple(str(library.__version__) for library in (torch, torchvision, PIL))
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "course_utils",
+    "builtins",
+    "_operator",
+    "math",
+)  # where a name stands for one and the same code
+PLAIN = (type(None), bool, int, float, str, bytes, range, torch.dtype, torch.Size)
+PASSING = ("training", "_parameters", "_buffers", "_modules")  # of a module: its mode, and what is looked at by itself
+
+
+class Unrecognised(Exception):
+    """Something has no fingerprint; the message names it."""
+
+
+def fingerprint(*values: Any) -> str:
+    """32 hexadecimal digits that change whenever a number, a name or a file behind `values` does.
+
+    Takes plain values and containers of them, tensors, arrays, pictures, data sets, and modules and other objects of torch
+    and torchvision (their class and all their attributes).
+
+    Raises:
+        Unrecognised: if something among `values` cannot be recognised.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for value in (VERSIONS, *values):
+        _add(digest, value)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, value: Any) -> None:
+    digest.update(f"<{type(value).__module__}.{type(value).__qualname__}>".encode())
+    if isinstance(value, enum.Enum) or type(value) in PLAIN:
+        digest.update(repr(value).encode())
+    elif isinstance(value, (Tensor, np.ndarray, Image.Image)):
+        _add_numbers(digest, value)
+    elif isinstance(value, (list, tuple, dict, set, frozenset)):
+        _add_all(digest, value)
+    elif isinstance(value, Dataset):
+        _add_dataset(digest, value)
+    elif isinstance(value, partial):
+        _add_all(digest, (value.func, value.args, value.keywords))
+    else:
+        _add_object(digest, value)
+    digest.update(b"</>")
+
+
+def _add_numbers(digest: Any, value: Tensor | np.ndarray | Image.Image) -> None:
+    if isinstance(value, Tensor):
+        digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+        value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    array = np.ascontiguousarray(value)
+    digest.update(f"{array.dtype} {array.shape}".encode())
+    digest.update(array.data)
+
+
+def _add_all(digest: Any, values: Any) -> None:
+    if isinstance(values, (set, frozenset)):
+        values = sorted(values, key=repr)
+    for item in values.items() if isinstance(values, dict) else values:
+        _add(digest, item)
+
+
+def _add_dataset(digest: Any, dataset: Dataset) -> None:
+    """The files' bytes, not their names: a folder that was moved is still the same."""
+    kind = type(dataset)
+    if isinstance(dataset, Subset) and kind is Subset:
+        return _add_all(digest, (dataset.dataset, list(dataset.indices)))
+    if isinstance(dataset, TensorDataset) and kind is TensorDataset:
+        return _add_all(digest, dataset.tensors)
+    if isinstance(dataset, InMemory) and kind is InMemory:
+        return _add_all(digest, (dataset.pictures, dataset.labels, dataset.transform))
+    if isinstance(dataset, Pictures) and kind is Pictures:
+        views: tuple = (dataset.transform,)
+    elif isinstance(dataset, DatasetFolder) and kind.__module__.startswith("torchvision."):
+        views = (dataset.loader, dataset.transform, dataset.target_transform)
+    else:
+        raise Unrecognised(f"the data set of type {kind.__qualname__}")
+    for path, label in dataset.samples:
+        digest.update(hashlib.blake2b(Path(path).read_bytes()).digest())
+        _add(digest, label)
+    return _add_all(digest, views)
+
+
+def _add_object(digest: Any, value: Any) -> None:
+    named = isinstance(value, type) or not hasattr(value, "__dict__") or hasattr(value, "__code__")  # a class or a function
+    kind = value if named else type(value)
+    home, name = getattr(kind, "__module__", None) or "", getattr(kind, "__qualname__", "")
+    if home.partition(".")[0] not in LIBRARIES or not name or "<" in name:
+        raise Unrecognised(f"{name or value!r} ({home or type(value).__name__})")
+    digest.update(f"{home}.{name}".encode())
+    if not named:
+        _add_all(digest, {key: item for key, item in vars(value).items() if key not in PASSING})
+    if isinstance(value, nn.Module):
+        _add_all(digest, (value._parameters, value._buffers, value._modules))
