@@ -1,6 +1,7 @@
 """The README: its links lead somewhere, and its picture is one that a lesson shows."""
 
 import base64
+import json
 import re
 from statistics import mean
 
@@ -8,6 +9,7 @@ import nbformat
 import pytest
 
 from course_utils import sweeps
+from course_utils.bench.report import summary
 from course_utils.profiles import HOME
 
 TEXT = (HOME / "README.md").read_text(encoding="utf-8")
@@ -45,3 +47,13 @@ def test_the_numbers_beside_the_picture_are_those_of_the_table():
         for half, per_class in enumerate((5, 20)):
             scores = [row["test"] for row in rows if (row["configuration"], row["per_class"]) == (name, per_class)]
             assert said[2 * place + half] == pytest.approx(mean(scores), abs=0.006)
+
+
+def test_the_speeds_are_those_of_one_run():
+    found = json.loads((HOME / "data" / "bench" / "result.json").read_text(encoding="utf-8"))
+    assert summary(found) in TEXT, f"put this table into the README:\n{summary(found)}"
+    assert f"measured on {found['date'][:10]}" in TEXT
+    for package in ("torch", "torchvision", "lightning", "fastai", "transformers", "keras"):
+        assert f"{package} {found['versions'][package]}" in TEXT
+    assert found["machine"]["processor"] in TEXT
+    assert not [row for row in found["rows"] if row["void"]], "a row that did another job has no place here"

@@ -127,3 +127,18 @@ def table(job: Job, rows: Sequence[Row]) -> str:
         count, sample = len(job.trainings), len(job.sample)
         lines.append(SCALED.format(count, sample, count / sample))
     return "\n".join(lines)
+
+
+# --------------------------------------------------------------------------------------------------------- the README
+
+TITLES = {"limit": "the limit", "plain": "plain loop", "fit": "`fit` on pictures", "reuse": "**kept features**"}
+
+
+def summary(found: dict[str, Any]) -> str:
+    """A table in Markdown of what `course bench --json` has written: CPU seconds as multiples of ours with kept features."""
+    names = list(dict.fromkeys(row["contestant"] for row in found["rows"]))
+    lines = [f"| | {' | '.join(TITLES.get(name, name) for name in names)} |", "|---" * (len(names) + 1) + "|"]
+    for job in found["jobs"]:
+        ratios = {row["contestant"]: row["to_reuse"] for row in found["rows"] if row["job"] == job["name"]}
+        lines.append(f"| {job['title']} | {' | '.join(times(ratios.get(name)) for name in names)} |")
+    return "\n".join(lines)
