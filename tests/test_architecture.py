@@ -17,7 +17,7 @@ from course_utils.authoring import TAGS, blank, fingerprint, read_source, soluti
 from course_utils.profiles import HOME
 
 PACKAGE = HOME / "course_utils"
-LEFT_TO_RIGHT = ("errors", "profiles", "worlds", "weights", "data", "models", "finetune", "train", "sweeps", "plots", "checks")
+LEFT_TO_RIGHT = ("errors", "profiles", "worlds", "weights", "data", "models", "finetune", "train", "sweeps", "plots", "checks", "grader")
 ALONE = "authoring"  # imports nothing of the course, and only the commands use it
 ON_TOP = ("cli", "doctor", "pretrain")  # commands: each may use what it needs, and nothing uses them
 
