@@ -42,10 +42,7 @@ class Upload:
 
     @property
     def student(self) -> str:
-        """Whose it is: the first folder (or archive) of its path, below `submitted/` if that is there; else the file's name."""
-        parts = PurePosixPath(self.name).parts
-        parts = parts[1:] if parts[:1] == ("submitted",) and len(parts) > 2 else parts
-        return parts[0].removesuffix(".ipynb").removesuffix(".zip") if parts else self.name
+        return student_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,13 @@ class Submission:
     answers: dict[str, str]
     flags: tuple[str, ...] = ()
     lesson: str = ""
+
+
+def student_of(name: str) -> str:
+    """Whose an upload is: the first folder (or archive) of its path, below `submitted/` if that is there; else the file."""
+    parts = PurePosixPath(name).parts
+    parts = parts[1:] if parts[:1] == ("submitted",) and len(parts) > 2 else parts
+    return parts[0].removesuffix(".ipynb").removesuffix(".zip") if parts else name
 
 
 # ------------------------------------------------------------------------------------------------- files and archives
