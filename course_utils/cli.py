@@ -1,4 +1,4 @@
-"""`course lab | run | build | doctor | progress`: thin; each command imports what it needs when it is called."""
+"""`course lab | run | build | doctor | progress | grade | export | bench`: each imports what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -97,6 +97,27 @@ def progress(options: argparse.Namespace) -> int:
     for path in lessons(NOTEBOOKS, options.lessons):
         show(path.stem[:2])
     return 0
+
+
+def grade(options: argparse.Namespace) -> int:
+    """Grade notebooks of other people: pages and tables with --out, one notebook into the terminal without."""
+    from course_utils.grader.command import grade as run_grade
+
+    return run_grade(options)
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write the course for another grader: gradescope, actions, nbgrader, otter."""
+    from course_utils.grader.exports import export as run_export
+
+    return run_export(options)
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure how long grading takes, beside otter and nbgrader where they are installed."""
+    from course_utils.grader.bench import bench as run_bench
+
+    return run_bench(options)
 
 
 def choose_profile(options: argparse.Namespace) -> None:
@@ -209,7 +230,42 @@ def parser() -> argparse.ArgumentParser:
             argument("--solutions", action="store_true", help="the notebooks with answers")
         if command is build:
             argument("--again", action="store_true", help="also lessons whose source has not changed")
+    add_grading(add)
     return main
+
+
+def add_grading(add: Callable) -> None:
+    argument = add(grade)
+    argument("submissions", nargs="?", metavar="SUBMISSIONS", help="a notebook, a zip, or a folder of them")
+    argument("--out", metavar="DIR", help="where pages and tables go; the same command again continues there")
+    argument("--jobs", type=positive, metavar="N", help="worker processes (default: what cores and memory allow)")
+    argument("--seed", metavar="S", help="draw the same questions as an earlier run (default: a new secret one)")
+    argument("--checks", metavar="DIR", help="a folder with hidden checks")
+    argument("--lessons", nargs="+", metavar="NN", help="what was asked for (default: whatever was handed in)")
+    argument(
+        "--isolation", choices=("full", "basic", "none"), default="full", help="what the sandbox must give (default: full)"
+    )
+    argument("--scheduler", metavar="URL", help="grade on the workers of this dask scheduler, such as tcp://host:8786")
+    argument("--to", choices=("files", "gradescope", "actions"), default="files", help="write for a platform instead")
+    argument("--doctor", action="store_true", help="show which layers of the sandbox work here and how to get the rest")
+    argument = add(export)
+    argument("out", metavar="OUT", help="the zip or folder to write; must not be there yet")
+    argument("--to", choices=("gradescope", "actions", "nbgrader", "otter"), required=True, help="whose grader")
+    argument("--checks", metavar="DIR", help="a folder with hidden checks, for gradescope")
+    argument = add(bench)
+    argument("what", choices=("grading",), help="what to measure")
+    argument("--submissions", type=positive, default=60, metavar="N", help="how many notebooks (default: 60)")
+    argument("--peers", metavar="PYTHON", help="a Python that has otter-grader and nbgrader (default: this one)")
+    argument(
+        "--isolation", choices=("full", "basic", "none"), default="full", help="what the sandbox must give (default: full)"
+    )
+    argument("--out", metavar="FILE", help="where the numbers go as JSON")
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> int:
