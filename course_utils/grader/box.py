@@ -41,6 +41,10 @@ LINUX = sys.platform == "linux"
 libc = ctypes.CDLL(None, use_errno=True)
 
 
+class NoIsolation(RuntimeError):
+    """This machine cannot give the isolation that is asked for."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How one box is made: its layers, its work folder outside, its user, and for how many seconds it may compute."""
@@ -538,7 +542,7 @@ def trial(folder: str) -> Iterator[Trial]:
 
 
 def allowed(plan: Plan, layers: Iterable[str], what: Trial, *, usable: bool = False) -> str:
-    """What a box made by `plan` allows although `layers` should refuse it, or why there is no such box; empty if all is well."""
+    """What a box made by `plan` allows although `layers` should refuse it, or why there is no such box; else nothing."""
     reader, writer = os.pipe()
 
     def body() -> None:

@@ -1,343 +1,63 @@
-"""The worker: sends answers and probes into boxes, has the evidence judged, and writes one report after the other.
+"""Grading one notebook and many: on this machine in several processes, or on several machines.
 
-`grade_one` is a pure function of a notebook's bytes and the job, so it does not matter which process or machine computes it.
+`grade_one` is a pure function of a notebook's bytes and the job, so it does not matter who computes it, or in which order.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
 import platform
-import re
-import secrets
-import select
 import signal
-import socket
-import subprocess
 import sys
-import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from functools import cache
 from importlib import metadata
-from typing import Any
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torchvision
 
-from course_utils.checks.spec import Check
-from course_utils.grader import box, wire
-from course_utils.grader.judge import (
-    ERROR,
-    FAILED,
-    TIMEOUT,
-    TO_DO,
-    Evidence,
-    Failure,
-    Raised,
-    Verdict,
-    is_hidden,
-    judge_exercise,
-    settle,
+from course_utils.checks import lesson_module, lessons
+from course_utils.grader.box import NoIsolation
+from course_utils.grader.evidence import KEPT, Fault, Job, Tried, close_zygotes, collect, zygote_for
+from course_utils.grader.judge import Verdict, exercise_of, is_hidden, judge_exercise, settle
+from course_utils.grader.probes import Hidden, checks_for, hidden_checks, text_of
+from course_utils.grader.report import (
+    Graded,
+    Grader,
+    Output,
+    build_notes,
+    build_report,
+    named,
+    read_notes,
+    read_report,
+    refusal,
+    to_json,
 )
-from course_utils.grader.probes import Hidden, checks_for, hidden_checks, probe_text, seed_of, text_of
-from course_utils.grader.report import Graded, Grader, Output, build_notes, build_report, refusal, to_json
-from course_utils.grader.submission import Refused, Submission, read_answers
-from course_utils.profiles import HOME
+from course_utils.grader.submission import Refused, Submission, Upload, read_answers, safe_name
 
-KEPT = 2**16  # characters of output
-START_S, GRACE_S = 120.0, 10.0
+LOSSES = 3  # so often a notebook may take its worker with it
 
 
-@dataclass(frozen=True)
-class Job:
-    """All that a grade depends on besides the notebook."""
+def make_job(seed: str, isolation: str, checks: str | Path | None = None, wanted: Iterable[str] = ()) -> Job:
+    """The job for the hidden checks in the folder `checks` and the lessons `wanted` (none named: all).
 
-    seed: str
-    isolation: str = "full"
-    hidden: Hidden = ()  # names and texts of the files with hidden checks
-    lessons: tuple[str, ...] = ()  # those that are graded; none named: all
-    cell_s: float = 10.0  # for the cell of one answer
-
-
-class Unavailable(RuntimeError):
-    """This machine cannot give the isolation that is asked for."""
-
-
-class Fault(RuntimeError):
-    """The grader itself failed: nobody gets a grade because of that."""
-
-
-class Lost(Exception):
-    """The box is gone, or talks nonsense: its answer's own doing."""
-
-
-class Late(Exception):
-    """No reply in time."""
-
-
-# ------------------------------------------------------------------------------------------------- zygotes and boxes
-
-
-class Zygote:
-    """The warm process of this worker."""
-
-    def __init__(self, level: str):
-        self.control, other = socket.socketpair()
-        environment = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"}
-        environment |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
-        environment |= {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg", "LANG": "C.UTF-8", "TQDM_DISABLE": "1"}
-        environment |= {name: os.environ[name] for name in ("HOME", "TMPDIR", "SYSTEMROOT") if name in os.environ}
-        command = [sys.executable, "-s", "-P", "-m", "course_utils.grader.zygote", str(other.fileno()), level]
-        self.process = subprocess.Popen(
-            command, env=environment, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-        )
-        other.close()
-        self.control.settimeout(START_S)
-        hello = json.loads(self.control.makefile().readline() or '{"wrong": "the warm process did not start", "layers": []}')
-        self.layers: tuple[str, ...] = tuple(hello["layers"])
-        if hello["wrong"]:
-            self.close()
-            raise Unavailable(f"{hello['wrong']}; `course grade --doctor` says what works here")
-
-    def close(self) -> None:
-        self.control.close()
-        try:
-            self.process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-class Box:
-    """One box, as the worker sees it: frames go in, frames come out, and what it prints is kept up to a limit."""
-
-    def __init__(self, zygote: Zygote):
-        self.zygote = zygote
-        self.wire, wire_inside = socket.socketpair()
-        self.output, output_inside = os.pipe()
-        os.set_blocking(self.output, False)
-        self.buffer, self.printed, self.truncated = bytearray(), b"", False
-        try:
-            socket.send_fds(zygote.control, [b"B"], [wire_inside.fileno(), output_inside])
-        except OSError as error:
-            raise Fault(f"the warm process is gone: {error}") from None
-        finally:
-            wire_inside.close()
-            os.close(output_inside)
-
-    def send(self, kind: str, id: str, data: Any, seconds: float) -> None:
-        self.wire.settimeout(seconds)
-        try:
-            self.wire.sendall(wire.encode(kind, id, data))
-        except TimeoutError:
-            raise Late from None
-        except OSError:
-            raise Lost("ended its process") from None
-
-    def receive(self, id: str, kinds: tuple[str, ...], seconds: float) -> wire.Frame:
-        """The next frame; it must carry `id`."""
-        deadline = time.monotonic() + seconds
-        while not (frame := self.next_frame()):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise Late
-            ready, _, _ = select.select([self.wire, *([self.output] if self.output >= 0 else [])], [], [], left)
-            if self.output in ready:
-                self.drain()
-            if self.wire in ready:
-                self.fill()
-        if frame.id != id or frame.kind not in kinds:
-            raise Lost("wrote to the grader's wire")
-        return frame
-
-    def next_frame(self) -> wire.Frame | None:
-        try:
-            size = wire.frame_size(self.buffer) if self.buffer else None
-            if size is None or len(self.buffer) < size:
-                return None
-            frame = wire.decode(bytes(self.buffer[:size]))
-        except wire.WireError as error:
-            raise Lost(f"wrote to the grader's wire ({error})") from None
-        del self.buffer[:size]
-        return frame
-
-    def fill(self) -> None:
-        try:
-            part = self.wire.recv(2**18)
-        except OSError:
-            part = b""
-        if not part:
-            raise Lost("ended its process")
-        self.buffer += part
-
-    def drain(self) -> None:
-        """Take what was printed; of much only the end is kept."""
-        try:
-            part = os.read(self.output, 2**18)
-        except BlockingIOError:
-            return
-        if not part:
-            os.close(self.output)
-            self.output = -1
-        self.printed += part
-        if len(self.printed) > KEPT:
-            self.printed, self.truncated = self.printed[-KEPT:], True
-
-    def close(self) -> str:
-        """End the box, whatever it is doing; why it ended, in one letter of the zygote."""
-        self.wire.close()
-        try:
-            self.zygote.control.sendall(b"K")
-            self.zygote.control.settimeout(GRACE_S)
-            letter = self.zygote.control.recv(1).decode()
-        except OSError:
-            letter = ""
-        while self.output >= 0 and select.select([self.output], [], [], 0)[0]:
-            self.drain()
-        if self.output >= 0:
-            os.close(self.output)
-            self.output = -1
-        if letter not in ("E", "M"):
-            raise Fault("a box could not be made" if letter == "X" else "a box could not be ended")
-        return letter
-
-
-zygotes: dict[str, Zygote] = {}
-
-
-def zygote_for(level: str) -> Zygote:
-    """The warm process of this worker, started when it is first needed."""
-    if level not in zygotes:
-        box.dumpable(False)
-        zygotes[level] = Zygote(level)
-    return zygotes[level]
-
-
-def close_zygotes() -> None:
-    while zygotes:
-        zygotes.popitem()[1].close()
-
-
-# --------------------------------------------------------------------------------------------------------- evidence
-
-
-@dataclass(frozen=True)
-class Tried:
-    """What one run of a check in a box brought."""
-
-    cases: tuple[Evidence | Failure, ...]
-    output: Output
-
-    @property
-    def failure(self) -> Failure | None:
-        return next((case for case in self.cases if isinstance(case, Failure)), None)
-
-
-def collect(check: Check, answers: dict[str, str], job: Job) -> Tried:
-    """The evidence for one check: the answer alone; after the answers above it if it needs a name; again if it was late."""
-    id = ".".join(check.id.split(".")[:2])
-    tried = attempt(check, [answers[id]], job)
-    above = [answers[other] for other in sorted(answers) if other < id]
-    if above and tried.failure and tried.failure.raised and tried.failure.raised.name == "NameError":
-        with_others = attempt(check, [*above, answers[id]], job)
-        tried = tried if with_others.failure else with_others
-    if tried.failure and tried.failure.state == TIMEOUT:
-        tried = attempt(check, [answers[id]], job)
-    return tried
-
-
-def attempt(check: Check, cells: list[str], job: Job) -> Tried:
-    """Run `cells` and then all cases of the check in a box of its own."""
-    if any(len(cell) > wire.STRING for cell in cells):
-        return Tried((Failure(ERROR, f"the cell is longer than {wire.STRING:,} characters"),), Output())
-    cases: list[Evidence | Failure] = []
-    place, last = Box(zygote_for(job.isolation)), None
-    try:
-        for case in run_cases(place, check, cells, job):
-            cases.append(case)
-    except Late:
-        last = Failure(TIMEOUT, "it took too long, twice: is there a loop without an end?")
-    except Lost as error:
-        last = Failure(ERROR, f"it {error}")
-    letter = place.close()
-    print("OUT", place.printed, last)
-    if last and letter == "M":
-        last = Failure(ERROR, f"it took more than {box.MEMORY // box.GIB} GiB of memory")
-    return Tried((*cases, *([last] if last else [])), output_of(place))
-
-
-def run_cases(place: Box, check: Check, cells: list[str], job: Job) -> Any:
-    """Evidence or failure of each case, until one fails."""
-    try:
-        place.receive("", ("ready",), START_S)
-    except (Late, Lost) as error:
-        place.close()
-        raise Fault(f"a box did not begin: {error}") from None
-    id = secrets.token_hex(16)
-    place.send("cells", id, {"setup": setup_of(check.id[:2]), "cells": cells}, job.cell_s)
-    for number in range(len(cells)):
-        status = place.receive(id, ("status",), job.cell_s + (GRACE_S if not number else 0)).data
-        if status and number == len(cells) - 1:
-            yield failure_of(status, check)
-            return
-    source = {"source": probe_text(check), "name": check.probe.__name__, "answer": check.answer}
-    for number in range(check.cases):
-        id, seed = secrets.token_hex(16), seed_of(job.seed, check.id, number)
-        place.send("probe", id, {**source, "seed": seed}, check.limit_s)
-        frame = place.receive(id, ("evidence", "raised"), check.limit_s)
-        yield Evidence(frame.data, seed) if frame.kind == "evidence" else failure_of(frame.data, check)
-        if frame.kind == "raised":
-            return
-
-
-PLAIN = re.compile(r"your answer gives a \w{1,60} where a number, a text, a list or a tensor is expected", re.ASCII)
-
-
-def failure_of(said: Any, check: Check) -> Failure:
-    """Why there is no evidence, from the words of a box, which may be forged: only their form is trusted."""
-    said = said if type(said) is dict else {}
-    if said.get("missing") is True:
-        return Failure(ERROR, f"the cell does not define {check.answer}")
-    if type(said.get("refused")) is str:
-        plain = PLAIN.fullmatch(said["refused"])
-        return Failure(FAILED, plain[0] if plain else "your answer gives something else than numbers, texts, lists and tensors")
-    if said.get("blank") is True:
-        return Failure(TO_DO)
-    name, text, line = said.get("name"), said.get("text"), said.get("line")
-    raised = Raised(
-        name[:200] if type(name) is str else "an exception",
-        cleaned(text)[:2000] if type(text) is str else "",
-        line if type(line) is int and 0 < line < 10**5 else None,
-    )
-    return Failure(ERROR, "", raised)
-
-
-def cleaned(text: str) -> str:
-    """`text` without places in memory and on this machine, which differ from run to run."""
-    return re.sub(r"\S*/course-grade-\w+/box", box.INSIDE, re.sub(r"0x[0-9a-fA-F]{4,}", "0x…", text))
-
-
-def output_of(place: Box) -> Output:
-    return Output(cleaned(place.printed.decode(errors="replace")), place.truncated)
-
-
-@cache
-def setup_of(lesson: str) -> list[str]:
-    """The imports of a lesson's own set-up cell, one text for each; nothing else of it is run."""
-    for path in sorted((HOME / "notebooks").glob(f"{lesson}_*.ipynb")):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        sources = ["".join(cell["source"]) for cell in cells if "setup" in cell.get("metadata", {}).get("tags", [])]
-        return [ast.unparse(node) for source in sources for node in imports_of(source)]
-    return []
-
-
-def imports_of(source: str) -> list[ast.stmt]:
-    """The imports in the text of a cell, but for those of checks, which a box does not have."""
-    lines = [line for line in source.splitlines() if not line.startswith(("%", "!"))]
-    found = [node for node in ast.parse("\n".join(lines)).body if isinstance(node, ast.Import | ast.ImportFrom)]
-    return [node for node in found if not (getattr(node, "module", None) or "").startswith("course_utils.checks.")]
+    Raises:
+        ValueError: if the folder holds no checks, or holds some that cannot be used.
+    """
+    files: Hidden = ()
+    if checks is not None:
+        files = tuple((path.name, path.read_text(encoding="utf-8")) for path in sorted(Path(checks).glob("*.py")))
+        if not files:
+            raise ValueError(f"{checks} holds no check files (*.py); see docs/instructors.md")
+        hidden_checks(files)
+    return Job(seed, isolation, files, tuple(wanted or ()))
 
 
 # ---------------------------------------------------------------------------------------------------------- one report
@@ -347,7 +67,7 @@ def grade_one(blob: bytes, job: Job) -> tuple[bytes, bytes]:
     """The learner's report and the instructor's notes on the notebook `blob`, both as canonical JSON.
 
     Raises:
-        Unavailable: if this machine cannot give the isolation that the job asks for.
+        NoIsolation: if this machine cannot give the isolation that the job asks for.
         Fault: if the grader itself failed.
     """
     grader = grader_of(job)
@@ -371,7 +91,7 @@ def grade(submission: Submission, job: Job) -> Graded:
     outputs: dict[str, Output] = {}
     hidden: list[Output] = []
     for check in checks:
-        id = ".".join(check.id.split(".")[:2])
+        id = exercise_of(check.id)
         tried = collect(check, submission.answers, job) if id in submission.answers else Tried((), Output())
         verdicts[check.id] = judge_exercise(check, tried.cases)
         if is_hidden(check.id):
@@ -407,7 +127,287 @@ def version() -> str:
 @cache
 def checks_sha256(files: Hidden) -> str:
     """The hash of all checks, public and hidden."""
-    from course_utils.checks import lesson_module, lessons
-
     texts = [text_of(lesson_module(lesson)) for lesson in lessons()] + [text for _, text in files]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def grade_upload(upload: Upload, job: Job) -> tuple[bytes, bytes]:
+    """As `grade_one`, also for what could not be read."""
+    if upload.refused:
+        return refused(upload, job, grader_of(job))
+    return grade_one(upload.blob, job)
+
+
+def refused(upload: Upload, job: Job, grader: Grader) -> tuple[bytes, bytes]:
+    return to_json(refusal(upload.blob, grader, upload.refused)), to_json(build_notes(upload.blob, job.seed))
+
+
+# --------------------------------------------------------------------------------------------------------- many reports
+
+
+class Engine(Protocol):
+    """Where `grade_one` is computed: its promises become results in any order, `window` of them at a time."""
+
+    window: int
+    grader: Grader
+
+    def submit(self, blob: bytes) -> Any: ...
+
+    def finished(self) -> list[Any]: ...
+
+    def close(self) -> None: ...
+
+
+class Here:
+    """This process alone."""
+
+    window = 1
+
+    def __init__(self, job: Job):
+        self.job, self.grader, self.done = job, grader_of(job), []  # type: ignore[var-annotated]
+
+    def submit(self, blob: bytes) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(grade_one(blob, self.job))
+        except Exception as error:
+            future.set_exception(error)
+        self.done.append(future)
+        return future
+
+    def finished(self) -> list[Future]:
+        done, self.done = self.done, []
+        return done
+
+    def close(self) -> None:
+        close_zygotes()
+
+
+def leave_interrupts() -> None:
+    """Ctrl-C is for the process that hands out the work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Pool:
+    """Processes of this machine, each a pool of its own: one that dies takes no other along."""
+
+    def __init__(self, job: Job, jobs: int):
+        self.job, self.window = job, jobs
+        self.free = [self.worker() for _ in range(jobs)]
+        self.busy: dict[Future, ProcessPoolExecutor] = {}
+        try:
+            self.grader: Grader = self.free[0].submit(grader_of, job).result()
+        except BaseException:
+            self.close()
+            raise
+
+    def worker(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, get_context("spawn"), leave_interrupts)
+
+    def submit(self, blob: bytes) -> Future:
+        worker = self.free.pop()
+        future = worker.submit(grade_one, blob, self.job)
+        self.busy[future] = worker
+        return future
+
+    def finished(self) -> list[Future]:
+        done = list(wait(self.busy, return_when=FIRST_COMPLETED).done)
+        for future in done:
+            worker = self.busy.pop(future)
+            if isinstance(future.exception(), BrokenExecutor):
+                worker.shutdown(wait=False)
+                worker = self.worker()
+            self.free.append(worker)
+        return done
+
+    def close(self) -> None:
+        for worker in (*self.free, *self.busy.values()):
+            processes = list((worker._processes or {}).values())
+            worker.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+
+
+class Cluster:
+    """The workers of a dask scheduler. Whoever reaches the scheduler can run programs there: keep it in a network you trust."""
+
+    def __init__(self, job: Job, address: str):
+        from distributed import Client
+
+        self.job, self.tasks, self.count = job, set(), 0  # type: ignore[var-annotated]
+        self.client = Client(address, set_as_default=False)
+        threads = self.client.nthreads()
+        if not threads or max(threads.values()) > 1:
+            self.close()
+            raise ValueError(f"{address} has {len(threads)} workers; start at least one, each with --nthreads 1")
+        graders = self.client.run(grader_of, job)
+        self.grader = Counter(graders.values()).most_common(1)[0][0]
+        others = sorted(worker for worker, grader in graders.items() if grader != self.grader)
+        self.workers = sorted(set(graders) - set(others)) if others else None
+        for worker in others:
+            print(f"course: {worker} has another Python, torch or sandbox than the rest and gets no work", file=sys.stderr)
+        self.window = 4 * (len(graders) - len(others))
+
+    def submit(self, blob: bytes) -> Any:
+        self.count += 1
+        key = f"grade-{hashlib.sha256(blob).hexdigest()}-{self.count}"
+        task = self.client.submit(grade_one, blob, self.job, key=key, workers=self.workers, pure=False)
+        self.tasks.add(task)
+        return task
+
+    def finished(self) -> list[Any]:
+        from distributed import wait as wait_for
+
+        done = list(wait_for(list(self.tasks), return_when="FIRST_COMPLETED").done)
+        self.tasks -= set(done)
+        return done
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def engine_for(job: Job, jobs: int | None, scheduler: str | None) -> Engine:
+    if scheduler:
+        return Cluster(job, scheduler)
+    jobs = jobs or default_jobs()
+    return Pool(job, jobs) if jobs > 1 else Here(job)
+
+
+def default_jobs() -> int:
+    """One for each core, as long as each has 1.5 GB of memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return cores
+    return max(1, min(cores, int(memory / 1.5e9)))
+
+
+def grade_many(
+    uploads: Iterable[Upload],
+    job: Job,
+    jobs: int | None,
+    out: Path,
+    scheduler: str | None = None,
+    on_progress: Callable[[str], object] = lambda name: None,
+) -> list[str]:
+    """Write a report and notes for each upload below `out`; what an earlier run has written there is not done again.
+
+    Returns:
+        What went wrong on our side, in words; those notebooks have no report.
+    """
+    engine = engine_for(job, jobs, scheduler)
+    try:
+        return Run(job, out, engine, on_progress).all(uploads)
+    finally:
+        engine.close()
+
+
+class Run:
+    """One run over many uploads."""
+
+    def __init__(self, job: Job, out: Path, engine: Engine, on_progress: Callable[[str], object]):
+        self.job, self.out, self.engine, self.on_progress = job, Path(out), engine, on_progress
+        self.waiting: dict[Any, tuple[str, bytes]] = {}  # promise -> hash and bytes
+        self.uploads: dict[str, list[str]] = {}  # hash -> those who handed in these bytes
+        self.written: dict[str, str] = {}  # hash -> name of a report on these bytes
+        self.losses: Counter[str] = Counter()
+        self.faults: list[str] = []
+
+    def all(self, uploads: Iterable[Upload]) -> list[str]:
+        for folder in (self.out, self.out / "reports", self.out / "notes"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.note(complete=False)
+        for upload in uploads:
+            self.take(upload)
+            while len(self.waiting) >= self.engine.window:
+                self.collect()
+        while self.waiting:
+            self.collect()
+        self.note(complete=True)
+        return self.faults
+
+    def take(self, upload: Upload) -> None:
+        """Grade one upload, unless that was done before, or these bytes were graded for somebody else."""
+        name, sha256 = safe_name(upload.name), hashlib.sha256(upload.blob).hexdigest()
+        if upload.refused:
+            self.put(upload.name, *refused(upload, self.job, self.engine.grader))
+        elif self.is_done(name, sha256):
+            self.written[sha256] = name
+            self.on_progress(name)
+        elif sha256 in self.written:
+            first = f"{self.written[sha256]}.json"
+            self.put(upload.name, *((self.out / folder / first).read_bytes() for folder in ("reports", "notes")))
+        elif sha256 in self.uploads:
+            self.uploads[sha256].append(upload.name)
+        else:
+            self.uploads[sha256] = [upload.name]
+            self.waiting[self.engine.submit(upload.blob)] = sha256, upload.blob
+
+    def is_done(self, name: str, sha256: str) -> bool:
+        """Whether there are a whole report and whole notes on these bytes, by the same grader, with the same seed."""
+        try:
+            report = read_report((self.out / "reports" / f"{name}.json").read_bytes())
+            notes = read_notes((self.out / "notes" / f"{name}.json").read_bytes())
+        except (OSError, ValueError):
+            return False
+        seed = hashlib.sha256(self.job.seed.encode()).hexdigest()
+        same_bytes = report.submission.sha256 == notes.submission.sha256 == sha256
+        return same_bytes and report.grader == self.engine.grader and notes.seed_sha256 == seed and not notes.faults
+
+    def collect(self) -> None:
+        """Write what has been finished; what was lost with its worker is tried again."""
+        for promise in self.engine.finished():
+            sha256, blob = self.waiting.pop(promise)
+            try:
+                body, notes = promise.result()
+                if read_report(body).grader != self.engine.grader:
+                    raise Fault("a worker has changed its Python, torch or sandbox")
+            except NoIsolation:
+                raise
+            except Exception as error:
+                self.lose(sha256, blob, error)
+                continue
+            for id in self.uploads.pop(sha256):
+                self.put(id, body, notes)
+                self.written[sha256] = safe_name(id)
+
+    def lose(self, sha256: str, blob: bytes, error: Exception) -> None:
+        self.losses[sha256] += 1
+        if self.losses[sha256] < LOSSES:
+            self.waiting[self.engine.submit(blob)] = sha256, blob
+            return
+        for id in self.uploads.pop(sha256):
+            self.faults.append(f"{id}: {type(error).__name__}: {error}")
+            self.on_progress(safe_name(id))
+
+    def put(self, id: str, body: bytes, notes: bytes) -> None:
+        name = safe_name(id)
+        self.faults += [f"{id}: {fault}" for fault in read_notes(notes).faults]
+        write(self.out / "notes" / f"{name}.json", named(notes, id, name))
+        write(self.out / "reports" / f"{name}.json", named(body, id, name))
+        self.on_progress(name)
+
+    def note(self, *, complete: bool) -> None:
+        """What the next run into the same folder needs to know."""
+        content = {"seed": self.job.seed, "isolation": self.job.isolation, "faults": self.faults, "complete": complete}
+        write(self.out / "run.json", to_json(content))
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, for its owner only."""
+    draft = path.with_name(f".{path.name}.part")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+def stored_seed(out: Path) -> str | None:
+    """The seed of an earlier run into the folder `out`, or None."""
+    try:
+        seed = json.loads((Path(out) / "run.json").read_text(encoding="utf-8"))["seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return seed if isinstance(seed, str) else None

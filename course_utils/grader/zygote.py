@@ -29,9 +29,11 @@ from typing import Any
 from course_utils.grader import box
 
 MEMORY = 4 * box.GIB  # of all processes of a box together
-WARM = ("torch", "torchvision", "torchvision.transforms.v2", "numpy", "matplotlib.pyplot", "PIL.Image")
-WARM += ("IPython.core.inputtransformer2", "course_utils.checks.spec", "course_utils.grader.wire")
-SECRETS = ("submission", "judge", "report", "run", "writers", "command")
+WARM = (
+    *("torch", "torchvision", "torchvision.transforms.v2", "numpy", "matplotlib.pyplot", "PIL.Image"),
+    *("IPython.core.inputtransformer2", "course_utils.checks.spec", "course_utils.grader.wire"),
+)
+SECRETS = ("submission", "judge", "report", "probes", "evidence", "run", "writers", "command")
 STUB = "Your turn."
 WIRE = 3  # the descriptor by which a box talks
 
@@ -105,17 +107,21 @@ def watch(control: socket.socket, alive: int, keeper: int) -> bool:
     """Wait until the keeper ends, or end it: when told to, when nobody is there to tell, and when memory runs out."""
     own, greedy = private_memory(os.getpid()), False
     while not greedy:
-        ready, _, _ = select.select([control, alive], [], [], 0.1)
+        ready = readable(control.fileno(), alive, seconds=0.1)
         if alive in ready:
             return False
-        if control in ready:
+        if control.fileno() in ready:
             receive(control)
             break
         greedy = box.LINUX and sum(max(0, private_memory(one) - own) for one in box.descendants(keeper)) > MEMORY
     os.kill(keeper, signal.SIGTERM)
-    if not select.select([alive], [], [], 2)[0]:
+    if not readable(alive, seconds=2):
         os.kill(keeper, signal.SIGKILL)
     return greedy
+
+
+def readable(*descriptors: int, seconds: float) -> list[int]:
+    return select.select(descriptors, [], [], seconds)[0]
 
 
 def private_memory(process: int) -> int:
@@ -196,7 +202,7 @@ def notebook(setup: list[str]) -> ModuleType:
     """An empty notebook after its set-up."""
     module = ModuleType("__main__")
     sys.modules["__main__"] = module
-    module.get_ipython = lambda shell=Shell(): shell  # type: ignore[attr-defined]
+    module.__dict__["get_ipython"] = Shell
     for line in setup:
         exec(compile(line, "<setup>", "exec"), module.__dict__)
     return module
