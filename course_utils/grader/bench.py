@@ -142,7 +142,7 @@ def bench(options: argparse.Namespace) -> int:
     """Measure in rounds, everybody in each round, so that a busy moment hits all."""
     folder = Path(tempfile.mkdtemp(prefix="course-bench-"))
     try:
-        job = run.make_job("0" * 32, options.isolation, None, None)
+        job = run.make_job("0" * 32, options.isolation)
         peers = peers_of(options.peers or sys.executable, folder)
         cold = ours(job, range(100_000, 100_001))[0]
         times: dict[str, list[float]] = {"course grade": []}

@@ -8,12 +8,16 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tqdm import tqdm
 
+from course_utils.checks import lessons
+from course_utils.errors import unknown
 from course_utils.grader import box, run, writers
+from course_utils.grader.evidence import Fault
 from course_utils.grader.report import Report, named, read_notes, read_report
 from course_utils.grader.submission import Upload, read_submissions, safe_name
 
@@ -38,7 +42,7 @@ def grade(options: argparse.Namespace) -> int:
     if options.to == "files" and options.out is None and Path(options.submissions).suffix != ".ipynb":
         raise ValueError(f"say where the grades of {options.submissions} shall go: --out DIR")
     try:
-        job = run.make_job(seed_for(options), options.isolation, options.checks, options.lessons)
+        job = run.make_job(seed_for(options), options.isolation, options.checks, known_lessons(options.lessons))
         if options.to == "files" and options.out:
             return grade_class(uploads, job, options)
         return grade_few(uploads, job, options)
@@ -49,6 +53,14 @@ def grade(options: argparse.Namespace) -> int:
 
 NO_ISOLATION_HELP = """Nothing was graded. `course grade --doctor` shows every layer and how to get it.
 --isolation basic demands less; --isolation none runs the notebooks as programs of yours: for your own work only."""
+
+
+def known_lessons(wanted: list[str] | None) -> list[str]:
+    names = [name.zfill(2) for name in wanted or ()]
+    for name in names:
+        if name not in lessons():
+            raise unknown("lesson", name, lessons())
+    return names
 
 
 def seed_for(options: argparse.Namespace) -> str:
@@ -68,12 +80,21 @@ def grade_class(uploads: Iterable[Upload], job: run.Job, options: argparse.Names
             names.append(safe_name(upload.name))
             yield upload
 
-    with tqdm(desc="graded", unit="notebook", disable=None) as bar:
+    with tqdm(desc="graded", unit="notebook", disable=None) as bar, say_how_to_go_on():
         faults = run.grade_many(noted(), job, options.jobs, out, options.scheduler, on_progress=lambda _: bar.update())
     reports = [read_report(path.read_bytes()) for name in names if (path := out / "reports" / f"{name}.json").exists()]
     if reports:
         write_class(writers.classroom(reports), out)
     return summary(reports, faults, out)
+
+
+@contextmanager
+def say_how_to_go_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nstopped; the same command again goes on from here", file=sys.stderr)
+        raise
 
 
 def write_class(room: writers.Classroom, out: Path) -> None:
@@ -113,7 +134,11 @@ def grade_few(uploads: Iterable[Upload], job: run.Job, options: argparse.Namespa
     """Grade what one learner handed in, for the terminal or a platform that calls us once for each submission."""
     started, reports, faults = time.monotonic(), [], []
     for upload in uploads:
-        body, notes = run.grade_upload(upload, job)
+        try:
+            body, notes = run.grade_upload(upload, job)
+        except Fault as error:
+            faults.append(f"{upload.name}: {error}")
+            continue
         reports.append(read_report(named(body, upload.name, safe_name(upload.name))))
         faults += read_notes(notes).faults
     PLATFORMS[options.to](reports, options, int(time.monotonic() - started))
@@ -134,7 +159,7 @@ def to_gradescope(reports: list[Report], options: argparse.Namespace, seconds: i
 
 def to_actions(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
     """Annotations into the log, a table into the step's summary, the result for the classroom into files."""
-    print("\n".join(writers.annotations(reports)))
+    print("\n".join(writers.workflow_commands(reports)))
     append(os.environ.get("GITHUB_STEP_SUMMARY"), writers.markdown(reports))
     append(os.environ.get("GITHUB_OUTPUT"), f"result={writers.classroom_result(reports)}\n".encode())
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -19,7 +19,18 @@ from course_utils.checks.spec import Check
 from course_utils.grader.submission import cell_name
 from course_utils.profiles import HOME
 
-NEEDED = ("torch", "torchvision", "numpy", "pillow", "safetensors", "matplotlib", "tqdm", "scipy", "psutil", "ipykernel")
+NEEDED: tuple[str, ...] = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "matplotlib",
+    "tqdm",
+    "scipy",
+    "psutil",
+    "ipykernel",
+)
 NEEDED += ("nbformat", "nbclient", "jupytext", "jinja2")
 SHIPPED = (
     "course_utils/**/*.py",

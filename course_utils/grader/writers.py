@@ -350,7 +350,7 @@ def gradescope_test(one: ExerciseReport, check: CheckReport) -> dict[str, Any]:
 
 def classroom50(reports: Sequence[Report], environment: Mapping[str, str], now: str) -> bytes:
     """`result.json` of schema classroom50/result/v1; its scores are whole numbers, so they count hundredths."""
-    tests = [
+    tests: list[dict[str, Any]] = [
         {"test-name": f"{one.id} {check.title}", "passed": check.state == PASSED, "score": check.score, "max-score": check.max}
         for report in reports
         for one in report.exercises
@@ -368,7 +368,7 @@ def classroom50(reports: Sequence[Report], environment: Mapping[str, str], now: 
 def classroom_result(reports: Sequence[Report]) -> str:
     """The step output `result` that GitHub Classroom's reporter reads: base64 of JSON."""
     exercises = [one for report in reports for one in report.exercises]
-    tests = [
+    tests: list[dict[str, Any]] = [
         {
             "name": f"{one.id} {one.title}",
             "status": "pass" if one.state == PASSED else "error" if one.state == ERROR else "fail",
@@ -382,7 +382,7 @@ def classroom_result(reports: Sequence[Report]) -> str:
     return base64.b64encode(json.dumps(result | {"tests": tests}).encode()).decode()
 
 
-def annotations(reports: Sequence[Report]) -> list[str]:
+def workflow_commands(reports: Sequence[Report]) -> list[str]:
     """At most ten workflow commands, one for each exercise that is not solved."""
     found = []
     for report in reports:

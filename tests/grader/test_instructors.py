@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from course_utils.grader import run
+from course_utils.grader import evidence, run
 from course_utils.grader.report import read_notes, read_report
 from course_utils.profiles import HOME
 
@@ -19,7 +19,8 @@ def hidden(tmp_path_factory):
     (code,) = re.findall(r"```python\n# hidden/lesson_03.py\n(.*?)```", TEXT, re.DOTALL)
     folder = tmp_path_factory.mktemp("hidden")
     (folder / "lesson_03.py").write_text(code)
-    return folder
+    yield folder
+    evidence.close_zygotes()
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", TEXT))
@@ -28,7 +29,7 @@ def test_links_lead_to_files(link):
 
 
 def test_the_hidden_check_of_the_page_passes_the_solution(hidden):
-    report = read_report(run.grade_one(SOLUTION, run.make_job("s", "none", str(hidden), None))[0])
+    report = read_report(run.grade_one(SOLUTION, run.make_job("s", "none", hidden))[0])
     assert report.score == report.max == 800
     assert report.hidden_checks == 1
 
@@ -44,7 +45,7 @@ def freeze_all_but(model, parts):
 def test_the_hidden_check_of_the_page_fails_an_answer_that_compares_the_beginning_of_names(hidden):
     notebook = json.loads(SOLUTION)
     next(cell for cell in notebook["cells"] if cell["id"] == "exercise-03-1")["source"] = WRONG
-    body, notes = run.grade_one(json.dumps(notebook).encode(), run.make_job("s", "none", str(hidden), None))
+    body, notes = run.grade_one(json.dumps(notebook).encode(), run.make_job("s", "none", hidden))
     check = read_report(body).exercises[0].checks[1]
     assert (check.id, check.state, check.score, check.max) == ("03.1.h1", "failed", 0, 200)
     assert b"look at block10" not in body

@@ -261,14 +261,14 @@ COMMANDS = "x\n::error::forged\r\n::set-output name=a::b\n::stop-commands::token
 
 def test_no_text_can_give_a_command_to_a_workflow():
     bad = report(first=Verdict(TIMEOUT, why=COMMANDS), output=COMMANDS)
-    lines = writers.annotations([bad, refused()])
+    lines = writers.workflow_commands([bad, refused()])
     assert [line.count("\n") + line.count("\r") for line in lines] == [0, 0]
     assert lines[0].startswith("::error title=90.1::x%0A")
     assert lines[1] == "::error title=not gradable::it is no JSON; save it again"
     assert writers.in_command("a:b,c%\n", property=True) == "a%3Ab%2Cc%25%0A"
     summary = writers.markdown([bad]).decode()
     assert not re.search(r"^::", summary, re.MULTILINE)
-    assert len(writers.annotations([bad] * 20)) == 10
+    assert len(writers.workflow_commands([bad] * 20)) == 10
 
 
 @pytest.mark.parametrize("payload", [*PAYLOADS, "a | b", "[x](javascript:alert(1))"])
