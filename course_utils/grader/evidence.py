@@ -29,7 +29,7 @@ from course_utils.grader.report import Output
 from course_utils.profiles import HOME
 
 KEPT = 2**16  # bytes of output
-START_S, GRACE_S = 120.0, 10.0
+START_S, GRACE_S, END_S = 120.0, 10.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Box:
         self.wire.close()
         try:
             self.zygote.control.sendall(b"K")
-            self.zygote.control.settimeout(GRACE_S)
+            self.zygote.control.settimeout(END_S)
             letter = self.zygote.control.recv(1).decode()
         except OSError:
             letter = ""

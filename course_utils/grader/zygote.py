@@ -35,6 +35,7 @@ WARM = (
 )
 SECRETS = ("submission", "judge", "report", "probes", "evidence", "run", "writers", "command")
 STUB = "Your turn."
+PATIENCE = 20  # seconds that a keeper gets to end its box; to give back much memory takes time
 WIRE = 3  # the descriptor by which a box talks
 
 
@@ -115,7 +116,7 @@ def watch(control: socket.socket, alive: int, keeper: int) -> bool:
             break
         greedy = box.LINUX and sum(max(0, private_memory(one) - own) for one in box.descendants(keeper)) > MEMORY
     os.kill(keeper, signal.SIGTERM)
-    if not readable(alive, seconds=2):
+    if not readable(alive, seconds=PATIENCE):
         os.kill(keeper, signal.SIGKILL)
     return greedy
 

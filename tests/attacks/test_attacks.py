@@ -30,6 +30,8 @@ from course_utils.profiles import HOME
 FOLDER = Path(__file__).parent
 CANARY = "canary-5e1f0c"
 HIDDEN = f'''
+from typing import Any
+
 from course_utils.checks.spec import Check, failed, passed
 
 SIGN = "{CANARY}"
@@ -46,8 +48,11 @@ def judge(data, rng):
     return failed(SIGN + " in hidden words")
 
 
-CHECKS = [Check("03.3.h1", "what_moves", SIGN + " in a title", probe, judge, [object], limit_s=3)]
-'''.replace("[object]", "__import__('typing').Any")
+CHECKS = [Check("03.3.h1", "what_moves", SIGN + " in a title", probe, judge, [Any], limit_s=3)]
+'''
+
+
+EXPECT = re.compile(r"^# expect (\S+) ([a-z ]+)(?:: (.*))?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,7 @@ class Attack:
 
 def read(path: Path) -> Attack:
     head, *cells = re.split(r"^# %% (\S+)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    expected = {
-        id: (states.split(), words) for id, states, words in re.findall(r"^# expect (\S+) ([a-z ]+)(?:: (.*))?$", head, re.M)
-    }
+    expected = {id: (states.split(), words) for id, states, words in EXPECT.findall(head)}
     prints = re.findall(r"^# prints (.*)$", head, re.MULTILINE)
     assert expected, f"{path.name} does not say what is expected"
     return Attack(
