@@ -56,7 +56,13 @@ def message_of(check: CheckReport) -> str:
     """What the learner reads about one check, in a sentence."""
     if check.hidden and check.state in WORDS and check.state != PASSED:
         return "this check runs at grading only; try your function on inputs of other sizes"
+    if check.error and not check.message:
+        place = f" in line {check.error.line} of your cell" if check.error.line else ""
+        return f"it stopped{place}" + (NO_HELPERS if check.error.name.untrusted == "NameError" else "")
     return check.message
+
+
+NO_HELPERS = ": at grading the lesson's imports and the cells of exercises are run, helpers in other cells are not"
 
 
 # ------------------------------------------------------------------------------------------------- learners, the class
@@ -304,6 +310,8 @@ def terminal(report: Report) -> str:
             title = f"{check.title}, {WORDS.get(check.state, check.state)}: " if check.hidden else ""
             if check.state not in (PASSED, TO_DO):
                 lines.append(f"        {title}{message_of(check)}")
+            if check.error:
+                lines.append(f"        {check.error.name.untrusted}: {check.error.text.untrusted}".replace("\n", " ")[:500])
     lines += [f"  remark: {flag}" for flag in report.flags]
     layers = f" ({', '.join(report.grader.layers)})" if report.grader.layers else ""
     lines.append(f"{points(report.score)} of {points(report.max)} points; isolation {report.grader.isolation}{layers}")

@@ -214,6 +214,8 @@ def test_the_terminal_gets_no_character_that_steers_it():
     assert "◐ 90.1  freeze the backbone" in text
     assert "        it stopped]52;c;x[31m[bold]" in text
     assert text.endswith("2 of 6 points; isolation full (ZY, NS)")
+    text = writers.terminal(report(third=Verdict(ERROR, raised=Raised("E\x1b[1m", "a\nb\x07", 3))))
+    assert "        it stopped in line 3 of your cell\n        E[1m: a b\n" in text
 
 
 def test_a_hidden_check_and_a_refusal_in_the_terminal():
