@@ -134,10 +134,8 @@ def test_what_was_not_handed_in_is_to_do():
         ({"first": Verdict(TO_DO), "second": Verdict(TO_DO), "third": Verdict(TO_DO)}, "Nothing is solved yet"),
         ({"third": Verdict(FAILED, why="the head did not learn")}, "the head did not learn"),
         ({"second": Verdict(FAILED, why=CANARY)}, "Hidden check 1, not yet: this check runs at grading only"),
-        (
-            {"third": Verdict(ERROR, why="it stopped", raised=Raised("KeyError", "'x'", 4))},
-            "KeyError: 'x' in line 4 of your cell",
-        ),
+        ({"third": Verdict(ERROR, raised=Raised("KeyError", "'x'", 4))}, "it stopped in line 4 of your cell KeyError: 'x'"),
+        ({"third": Verdict(ERROR, raised=Raised("NameError", "name 'h' is not defined"))}, "helpers in other cells are not"),
         ({}, "What your cell printed (its end) printed <b>this</b>"),
         ({}, "90.2: there is no cell of this exercise"),
     ],
