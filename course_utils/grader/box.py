@@ -24,7 +24,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -134,7 +134,7 @@ def keep(plan: Plan, body: Callable[[], None]) -> int:
         finally:
             os._exit(0)
     for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, lambda *_: os.kill(box, signal.SIGKILL))
+        signal.signal(number, lambda *_: kill(box))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     signal.alarm(plan.seconds)
     _, status = os.waitpid(box, 0)
@@ -142,6 +142,11 @@ def keep(plan: Plan, body: Callable[[], None]) -> int:
         sweep()
         remove(plan.folder + INSIDE)
     return BROKEN if os.WIFEXITED(status) and os.WEXITSTATUS(status) == BROKEN else 0
+
+
+def kill(process: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended by itself
+        os.kill(process, signal.SIGKILL)
 
 
 def leave(plan: Plan) -> None:
@@ -167,10 +172,7 @@ def sweep() -> None:
     """Kill whatever the box has left behind; orphans are the keeper's children."""
     while True:
         for process in descendants(os.getpid()):
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            kill(process)
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
@@ -496,7 +498,7 @@ def acts(layer: str, trial: Trial) -> dict[str, Act]:
         "LL": {
             "reading a file that is not listed": lambda: Path(trial.secret).read_bytes(),
             "writing beside the work folder": lambda: Path(trial.secret).with_suffix(".new").touch(),
-            "starting a program": lambda: os.execv("/bin/true", ["true"]),
+            "starting a program": lambda: os.posix_spawn("/bin/true", ["true"], {}),
         },
         "SIG": {"a signal to a process outside": lambda: os.kill(trial.outside, 0)},
         "SC": {
