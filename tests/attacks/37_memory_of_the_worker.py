@@ -7,10 +7,10 @@ import os
 
 read = []
 for process in ["self", "thread-self", *range(1, 400), *range(max(1, os.getpid() - 40), os.getpid() + 40)]:
-    for name in ("environ", "mem", "maps", "fd", "root/etc/passwd", "cwd", "cmdline"):
+    for name in ("environ", "mem", "maps", "fd", "root/etc/passwd", "cmdline"):
         path = f"/proc/{process}/{name}"
         try:
-            os.listdir(path) if name in ("fd", "cwd") else open(path, "rb").read(1)
+            os.listdir(path) if name == "fd" else open(path, "rb").read(1)
             read.append(path)
         except OSError:
             pass

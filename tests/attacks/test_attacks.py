@@ -119,11 +119,11 @@ def boxes() -> list[int]:
 
 
 def strangers() -> set[int]:
-    """Processes of the users that only boxes have."""
-    found = set()
+    """Processes of the users that only the boxes of this worker have."""
+    found, users = set(), {box.user_for(zygote.process.pid) for zygote in evidence.zygotes.values()}
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if 60_580 <= path.stat().st_uid < 61_180:
+            if box.is_root() and path.stat().st_uid in users:
                 found.add(int(path.name))
         except OSError:
             continue
