@@ -33,7 +33,13 @@ def judge_number(data, rng):
     if data < 0:
         raise ZeroDivisionError("in the judge")
     wanted = rng.integer(10, 99)
-    return passed() if data == wanted else partial(Fraction(1, 3), "near") if data == wanted + 1 else failed(f"not {wanted}")
+    return (
+        passed()
+        if data == wanted
+        else partial(Fraction(1, 3), f"near {wanted}")
+        if data == wanted + 1
+        else failed(f"not {wanted}")
+    )
 
 
 def check(id="90.1", **rest):
@@ -52,7 +58,7 @@ def near(seed):
     ("evidence", "state", "share", "why"),
     [
         ([right(1), right(2), right(3)], PASSED, 1, ""),
-        ([right(1), near(2), right(3)], PARTIAL, Fraction(1, 3), "near"),
+        ([right(1), near(2), near(3)], PARTIAL, Fraction(1, 3), f"near {Rng(2).integer(10, 99)}"),
         ([near(1), Evidence(0, 2), Evidence(0, 3)], FAILED, 0, f"not {Rng(2).integer(10, 99)}"),
         ([right(1), Evidence("42", 2)], FAILED, 0, "your answer should be a whole number, but is a text"),
         ([right(1), Evidence(True, 2)], FAILED, 0, "your answer should be a whole number, but is True or False"),
@@ -77,9 +83,10 @@ def test_a_judge_that_stops_is_our_fault_and_earns_nothing():
     assert "ZeroDivisionError" not in verdict.why
 
 
-def test_a_share_above_one_is_one():
-    generous = Check("90.1", "answer", "", None, lambda data, rng: partial(Fraction(5), ""), int)
-    assert judge_exercise(generous, [Evidence(1, 1)]).share == 1
+@pytest.mark.parametrize(("share", "counted"), [(Fraction(5), 1), (Fraction(-1), 0)])
+def test_a_share_is_between_nothing_and_all(share, counted):
+    odd = Check("90.1", "answer", "", None, lambda data, rng: partial(share, ""), int)
+    assert judge_exercise(odd, [Evidence(1, 1)]).share == counted
 
 
 def test_judging_leaves_random_numbers_and_threads_alone():

@@ -117,7 +117,8 @@ def test_the_class_at_a_glance():
 
 def test_one_row_for_each_learner_and_the_better_of_two_attempts():
     worse = report("anna/a.ipynb", third=Verdict(FAILED, why="no"))
-    found = room(worse, report("anna/b.ipynb"), report("ben.ipynb", third=Verdict(FAILED)))
+    other = report("anna/c.ipynb", first=Verdict(FAILED, why="no"))
+    found = room(worse, report("anna/b.ipynb"), other, report("ben.ipynb", third=Verdict(FAILED)))
     assert [(learner.student, found.score(learner)) for learner in found.learners] == [("anna", 600), ("ben", 400)]
 
 
