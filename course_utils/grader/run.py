@@ -109,8 +109,8 @@ def grader_of(job: Job) -> Grader:
     return Grader(
         version(),
         platform.python_version(),
-        torch.__version__,
-        torchvision.__version__,
+        str(torch.__version__),  # which compares itself as a version: 02.15 would be 2.15
+        str(torchvision.__version__),
         job.isolation,
         tuple(sorted(zygote_for(job.isolation).layers)),
         checks_sha256(job.hidden),
