@@ -101,13 +101,13 @@ def nbgrader(python: str, folder: Path) -> tuple[Peer, Peer]:
     put(folder / "source" / "bench" / "bench.ipynb", nbformat.writes(notebook(0)))
     begin = [python, "-m", "nbgrader"]
     call([*begin, "generate_assignment", "bench"], folder)
-    for number in range(ROUNDS + BULK):
-        put(folder / "submitted" / f"s{number:02}" / "bench" / "bench.ipynb", nbformat.writes(notebook(number)))
+    students = [*(f"one{number}" for number in range(ROUNDS)), *(f"many{number}" for number in range(BULK))]
+    for number, student in enumerate(students):
+        put(folder / "submitted" / student / "bench" / "bench.ipynb", nbformat.writes(notebook(number)))
     autograde = [*begin, "autograde", "bench", "--force", "--student"]
-    many = ",".join(f"s{number:02}" for number in range(ROUNDS, ROUNDS + BULK))
     return (
-        Peer("nbgrader autograde", folder, lambda number: [*autograde, f"s{number:02}"]),
-        Peer(f"nbgrader autograde, {BULK} at once", folder, lambda number: [*autograde, many], BULK),
+        Peer("nbgrader autograde", folder, lambda number: [*autograde, f"one{number}"]),
+        Peer(f"nbgrader autograde, {BULK} at once", folder, lambda number: [*autograde, "many*"], BULK),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import secrets
 import sys
@@ -41,6 +42,8 @@ def grade(options: argparse.Namespace) -> int:
     uploads = read_submissions(Path(options.submissions))
     if options.to == "files" and options.out is None and Path(options.submissions).suffix != ".ipynb":
         raise ValueError(f"say where the grades of {options.submissions} shall go: --out DIR")
+    if options.scheduler and importlib.util.find_spec("distributed") is None:
+        raise ValueError("--scheduler needs the package distributed: `pip install distributed`, here and on the workers")
     try:
         job = run.make_job(seed_for(options), options.isolation, options.checks, known_lessons(options.lessons))
         if options.to == "files" and options.out:

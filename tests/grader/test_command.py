@@ -5,6 +5,7 @@ import csv
 import json
 import re
 import shutil
+import sys
 
 import pytest
 
@@ -168,6 +169,12 @@ def test_nothing_is_graded_without_the_isolation_asked_for(tmp_path, submissions
 def test_bad_arguments_get_a_sentence(tmp_path, capsys, arguments, words):
     assert grade(*(argument.format(here=tmp_path) for argument in arguments)) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_scheduler_needs_a_package(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert grade(tmp_path, "--out", tmp_path / "o", "--scheduler", "tcp://localhost:1") == 2
+    assert "--scheduler needs the package distributed: `pip install distributed`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--jobs", "0"], ["--jobs", "x"], ["--isolation", "half"], ["--to", "moodle"]])
