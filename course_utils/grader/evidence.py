@@ -75,6 +75,7 @@ class Zygote:
         self.control.settimeout(START_S)
         hello = json.loads(self.control.makefile().readline() or '{"wrong": "the warm process did not start", "layers": []}')
         self.layers: tuple[str, ...] = tuple(hello["layers"])
+        self.folder = hello.get("folder")  # in which boxes work; empty between two of them
         if hello["wrong"]:
             self.close()
             raise box.NoIsolation(f"{hello['wrong']}; `course grade --doctor` says what works here")

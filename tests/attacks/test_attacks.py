@@ -137,7 +137,7 @@ def test_attack(attack, job):
     marker = Path("/") / "tmp" / "daemon-was-here"
     started = time.monotonic()
     body, notes = grade_one(notebook(attack), job)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 120
     report = json.loads(body)
     exercises = {exercise["id"]: exercise for exercise in report["exercises"]}
     for id, exercise in exercises.items():
@@ -168,5 +168,4 @@ def test_the_right_and_the_blank_lesson(job):
 
 def test_every_attack_leaves_the_work_folders_empty(job):
     """The folder of a warm process holds nothing between two boxes."""
-    (folder,) = (path for path in Path(os.environ.get("TMPDIR", "/tmp")).glob("course-grade-*") if path.is_dir())
-    assert list(folder.iterdir()) == []
+    assert os.listdir(evidence.zygote_for(job.isolation).folder) == []

@@ -285,13 +285,13 @@ def test_workers_of_a_scheduler_give_the_same_bytes_though_one_is_killed(first, 
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
     ) as cluster:
-        victim = next(iter(cluster.workers.values()))
+        victim = next(iter(cluster.workers.values())).pid
 
         def kill_one() -> None:
             deadline = time.monotonic() + 120
             while not list((tmp_path / "reports").glob("*.json")) and time.monotonic() < deadline:
                 time.sleep(0.1)
-            os.kill(victim.pid, signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
 
         killer = threading.Thread(target=kill_one)
         killer.start()
