@@ -235,7 +235,7 @@ class Cluster:
         from distributed import Client
 
         self.job, self.tasks, self.count = job, set(), 0  # type: ignore[var-annotated]
-        self.client = Client(address, set_as_default=False)
+        self.client = Client(address)
         threads = self.client.nthreads()
         if not threads or max(threads.values()) > 1:
             self.close()
