@@ -285,18 +285,16 @@ def test_workers_of_a_scheduler_give_the_same_bytes_though_one_is_killed(first, 
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
     ) as cluster:
-        victim = next(iter(cluster.workers.values())).pid
+        killed: list[int] = []
 
-        def kill_one() -> None:
-            deadline = time.monotonic() + 120
-            while not list((tmp_path / "reports").glob("*.json")) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            os.kill(victim, signal.SIGKILL)
+        def kill_one(_: str) -> None:
+            """After the first report, while others are being computed."""
+            if not killed:
+                killed.extend(nanny.pid for nanny in cluster.workers.values() if nanny.pid)
+                os.kill(killed[0], signal.SIGKILL)
 
-        killer = threading.Thread(target=kill_one)
-        killer.start()
-        faults = run.grade_many(class_of(), JOB, None, tmp_path, cluster.scheduler_address)
-        killer.join()
+        faults = run.grade_many(class_of(), JOB, None, tmp_path, cluster.scheduler_address, on_progress=kill_one)
+    assert len(killed) == 2
     assert faults == []
     assert contents(tmp_path) == contents(first)
 
