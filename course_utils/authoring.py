@@ -45,6 +45,9 @@ def read_source(path: Path) -> NotebookNode:
             )
         cell.metadata = NotebookNode(tags=tags) if tags else NotebookNode()
         cell.id = cell_id(cell.source, tags, f"{lesson}-{number:02}", path.name)
+        role = next((tag for tag in ("exercise", "check") if tag in tags), None)
+        if role:
+            cell.metadata["nbgrader"] = nbgrader_metadata(role, cell.id)
     notebook.cells[0].source += "\n\n" + links(path, "{other}")
     notebook.metadata = NotebookNode(kernelspec=NotebookNode(KERNEL), source=fingerprint(path))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -59,6 +62,13 @@ def cell_id(source: str, tags: list[str], otherwise: str, where: str) -> str:
                 raise ValueError(f"{where}: a cell tagged {tag!r} must begin with {pattern!r}")
             return f"{tag}-{found[1]}-{found[2]}"
     return otherwise.replace(".", "-")
+
+
+def nbgrader_metadata(role: str, id: str, points: int = 0) -> NotebookNode:
+    """What nbgrader (schema 3) reads of an exercise or check cell; with `points` the value of the check is graded."""
+    graded = {"grade": True, "points": points} if points else {"grade": False}
+    roles = {"exercise": {"locked": False, "solution": True}, "check": {"locked": True, "solution": False}}
+    return NotebookNode(schema_version=3, grade_id=id, task=False, **graded, **roles[role])
 
 
 def links(path: Path, other: str) -> str:

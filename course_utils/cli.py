@@ -1,4 +1,4 @@
-"""`course lab | run | build | doctor | progress | bench`: thin; each command imports what it needs when it is called."""
+"""`course lab | run | build | doctor | progress | grade | export | bench`: each imports what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -99,8 +99,26 @@ def progress(options: argparse.Namespace) -> int:
     return 0
 
 
+def grade(options: argparse.Namespace) -> int:
+    """Grade notebooks of other people: pages and tables with --out, one notebook into the terminal without."""
+    from course_utils.grader.command import grade as run_grade
+
+    return run_grade(options)
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write the course for another grader: gradescope, actions, nbgrader, otter."""
+    from course_utils.grader.exports import export as run_export
+
+    return run_export(options)
+
+
 def bench(options: argparse.Namespace) -> int:
-    """Train the same with each library side by side; print CPU seconds, memory, accuracy and their ratios."""
+    """Measure beside other libraries: training, or grading; print seconds, memory, accuracy and their ratios."""
+    if options.what == "grading":
+        from course_utils.grader.bench import bench as run_bench
+
+        return run_bench(options)
     from course_utils.bench.runner import bench as compare
 
     given = {name: getattr(options, name) for name in ("jobs", "contestants", "quick", "repeats", "threads")}
@@ -217,14 +235,50 @@ def parser() -> argparse.ArgumentParser:
             argument("--solutions", action="store_true", help="the notebooks with answers")
         if command is build:
             argument("--again", action="store_true", help="also lessons whose source has not changed")
-    argument = add(bench)
-    argument("--quick", action="store_true", help="small, ours and the plain loop only: two minutes")
-    argument("--jobs", nargs="+", metavar="NAME", help="head, layer4, everything, vgg16, sweep (default: all)")
-    argument("--contestants", nargs="+", metavar="NAME", help="plain, fit, reuse, lightning, … (default: all installed)")
-    argument("--repeats", type=int, metavar="N", help="runs of each (default: 2, or 1 if quick)")
-    argument("--threads", type=int, metavar="N", help="threads of each run (default: one per core)")
-    argument("--json", metavar="FILE", help="also write everything there")
+    add_bench(add)
+    add_grading(add)
     return main
+
+
+LEVELS = ("full", "basic", "none")
+
+
+def add_grading(add: Callable) -> None:
+    argument = add(grade)
+    argument("submissions", nargs="?", metavar="SUBMISSIONS", help="a notebook, a zip, or a folder of them")
+    argument("--out", metavar="DIR", help="where pages and tables go; the same command again continues there")
+    argument("--jobs", type=positive, metavar="N", help="worker processes (default: what cores and memory allow)")
+    argument("--seed", metavar="S", help="draw the same questions as an earlier run (default: a new secret one)")
+    argument("--checks", metavar="DIR", help="a folder with hidden checks")
+    argument("--lessons", nargs="+", metavar="NN", help="what was asked for (default: whatever was handed in)")
+    argument("--isolation", choices=LEVELS, default="full", help="what the sandbox must give (default: full)")
+    argument("--scheduler", metavar="URL", help="grade on the workers of this dask scheduler, such as tcp://host:8786")
+    argument("--to", choices=("files", "gradescope", "actions"), default="files", help="write for a platform instead")
+    argument("--doctor", action="store_true", help="show which layers of the sandbox work here and how to get the rest")
+    argument = add(export)
+    argument("out", metavar="OUT", help="the zip or folder to write; must not be there yet")
+    argument("--to", choices=("gradescope", "actions", "nbgrader", "otter"), required=True, help="whose grader")
+    argument("--checks", metavar="DIR", help="a folder with hidden checks, for gradescope")
+
+
+def add_bench(add: Callable) -> None:
+    argument = add(bench)
+    argument("what", nargs="?", choices=("training", "grading"), default="training", help="what to measure (default: training)")
+    argument("--json", metavar="FILE", help="also write everything there")
+    argument("--quick", action="store_true", help="training: small, ours and the plain loop only, two minutes")
+    argument("--jobs", nargs="+", metavar="NAME", help="training: head, layer4, everything, vgg16, sweep (default: all)")
+    argument("--contestants", nargs="+", metavar="NAME", help="training: plain, fit, reuse, lightning, … (default: installed)")
+    argument("--repeats", type=int, metavar="N", help="training: runs of each (default: 2, or 1 if quick)")
+    argument("--threads", type=int, metavar="N", help="training: threads of each run (default: one per core)")
+    argument("--submissions", type=positive, default=60, metavar="N", help="grading: how many notebooks (default: 60)")
+    argument("--peers", metavar="PYTHON", help="grading: a Python that has otter-grader and nbgrader (default: this one)")
+    argument("--isolation", choices=LEVELS, default="full", help="grading: what the sandbox must give (default: full)")
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -91,7 +91,20 @@ def test_ids_and_tags(lesson):
         "03_freeze-06",
         "03_freeze-07",
     ]
-    assert notebook.cells[4].metadata == {"tags": ["exercise"]}
+    assert notebook.cells[4].metadata.tags == ["exercise"]
+    assert notebook.cells[4].metadata.nbgrader == {
+        "schema_version": 3,
+        "grade_id": "exercise-03-1",
+        "grade": False,
+        "locked": False,
+        "solution": True,
+        "task": False,
+    }
+    assert notebook.cells[5].metadata.nbgrader == notebook.cells[4].metadata.nbgrader | {
+        "grade_id": "check-03-1",
+        "locked": True,
+        "solution": False,
+    }
     assert notebook.cells[0].metadata == {}
     nbformat.validate(notebook)
 
@@ -206,7 +219,7 @@ def test_two_builds_give_the_same_bytes(lesson, tmp_path, monkeypatch):
     assert shown["03_freeze-02"][0][0]["data"]["text/plain"] == "3.14"
     assert shown["03_freeze-02"][1] is not None
     assert set(answers.metadata) == {"kernelspec", "source"}
-    assert all(set(cell.metadata) <= {"tags"} for notebook in (answers, learner) for cell in notebook.cells)
+    assert all(set(cell.metadata) <= {"tags", "nbgrader"} for notebook in (answers, learner) for cell in notebook.cells)
     assert not list(tmp_path.rglob("*.part"))
 
 

@@ -73,21 +73,41 @@ def in_passing() -> Iterator[None]:
         np.random.set_state(numpy_dice)
 
 
-@in_passing()
+def score(id: str, answer: Any, points: float = 1) -> float:
+    """The points that `answer` earns in the public check of exercise `id`, for graders that read a number. Never raises.
+
+    It runs in the process of the notebook, which a notebook can deceive; `course grade` cannot be deceived that way.
+    """
+    try:
+        result = worst_of(find(id), answer)
+        return float(result.share * Fraction(points)) if result else 0.0
+    except Exception:
+        return 0.0
+
+
 def verdict_of(check: Check, answer: Any) -> tuple[str, str]:
     """The verdict on `answer` ("passed", "not yet" or "to do") and the words for the learner."""
+    worst = worst_of(check, answer)
+    if worst is None:
+        return "to do", ""
+    if worst.share == 1:
+        return "passed", ""
+    return "not yet", ("partly right: " if worst.share > Fraction(0) else "") + worst.why
+
+
+@in_passing()
+def worst_of(check: Check, answer: Any) -> Result | None:
+    """The first of the worst results of all cases; None if the exercise has not been begun."""
     worst = passed()
     for case in range(check.cases):
         result = one_case(check, answer, seed=zlib.crc32(f"{check.id}|{case}".encode()))
         if result is None:
-            return "to do", ""
+            return None
         if result.share < worst.share:
             worst = result
         if not worst.share:
             break
-    if worst.share == 1:
-        return "passed", ""
-    return "not yet", ("partly right: " if worst.share > Fraction(0) else "") + worst.why
+    return worst
 
 
 def one_case(check: Check, answer: Any, seed: int) -> Result | None:

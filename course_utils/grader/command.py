@@ -1,0 +1,213 @@
+"""`course grade`: reads submissions, grades them, writes what instructors and learners read."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tqdm import tqdm
+
+from course_utils.checks import lessons
+from course_utils.errors import unknown
+from course_utils.grader import box, run, writers
+from course_utils.grader.evidence import Fault
+from course_utils.grader.report import Report, named, read_notes, read_report
+from course_utils.grader.submission import Upload, read_submissions, safe_name
+
+GRADED, SOME_NOT_GRADABLE, OUR_FAULT, NO_ISOLATION = 0, 1, 3, 4
+FILES: dict[str, Callable[[writers.Classroom], bytes]] = {
+    "index.html": writers.index_page,
+    "grades.csv": writers.grades_csv,
+    "exercises.csv": writers.exercises_csv,
+    "lms.csv": writers.lms_csv,
+    "grades.json": writers.grades_json,
+    "junit.xml": writers.junit,
+}
+
+
+def grade(options: argparse.Namespace) -> int:
+    """Grade notebooks: into a folder of pages and tables with --out, one notebook into the terminal without."""
+    if options.doctor:
+        return show_doctor()
+    if options.submissions is None:
+        raise ValueError("nothing to grade; `course grade SUBMISSIONS --out DIR`, or one notebook: `course grade ONE.ipynb`")
+    uploads = read_submissions(Path(options.submissions))
+    if options.to == "files" and options.out is None and Path(options.submissions).suffix != ".ipynb":
+        raise ValueError(f"say where the grades of {options.submissions} shall go: --out DIR")
+    if options.scheduler and importlib.util.find_spec("distributed") is None:
+        raise ValueError("--scheduler needs the package distributed: `pip install distributed`, here and on the workers")
+    try:
+        job = run.make_job(seed_for(options), options.isolation, options.checks, known_lessons(options.lessons))
+        if options.to == "files" and options.out:
+            return grade_class(uploads, job, options)
+        return grade_few(uploads, job, options)
+    except box.NoIsolation as error:
+        print(f"course: {error}\n{NO_ISOLATION_HELP}", file=sys.stderr)
+        return NO_ISOLATION
+
+
+NO_ISOLATION_HELP = """Nothing was graded. `course grade --doctor` shows every layer and how to get it.
+--isolation basic demands less; --isolation none runs the notebooks as programs of yours: for your own work only."""
+
+
+def known_lessons(wanted: list[str] | None) -> list[str]:
+    names = [name.zfill(2) for name in wanted or ()]
+    for name in names:
+        if name not in lessons():
+            raise unknown("lesson", name, lessons())
+    return names
+
+
+def seed_for(options: argparse.Namespace) -> str:
+    """The seed asked for, else the one of an earlier run into the same folder, else a new secret one."""
+    earlier = run.stored_seed(Path(options.out)) if options.out and options.to == "files" else None
+    return options.seed or earlier or secrets.token_hex(16)
+
+
+# ------------------------------------------------------------------------------------------------------- into a folder
+
+
+def grade_class(uploads: Iterable[Upload], job: run.Job, options: argparse.Namespace) -> int:
+    out, names = Path(options.out), []
+
+    def noted() -> Iterator[Upload]:
+        for upload in uploads:
+            names.append(safe_name(upload.name))
+            yield upload
+
+    with tqdm(desc="graded", unit="notebook", disable=None) as bar, say_how_to_go_on():
+        faults = run.grade_many(noted(), job, options.jobs, out, options.scheduler, on_progress=lambda _: bar.update())
+    reports = [read_report(path.read_bytes()) for name in names if (path := out / "reports" / f"{name}.json").exists()]
+    if reports:
+        write_class(writers.classroom(reports), out)
+    return summary(reports, faults, out)
+
+
+@contextmanager
+def say_how_to_go_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nstopped; the same command again goes on from here", file=sys.stderr)
+        raise
+
+
+def write_class(room: writers.Classroom, out: Path) -> None:
+    """Write every file of the run, each whole or not at all; pages of learners who are gone are removed."""
+    pages = out / "learners"
+    pages.mkdir(mode=0o700, exist_ok=True)
+    wanted = {f"{learner.name}.html": learner for learner in room.learners}
+    for path in pages.glob("*.html"):
+        if path.name not in wanted:
+            path.unlink()
+    for name, learner in wanted.items():
+        put(pages / name, writers.learner_page(learner))
+    for name, write in FILES.items():
+        put(out / name, write(room))
+
+
+def put(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_bytes(content)
+    os.replace(draft, path)
+
+
+def summary(reports: list[Report], faults: list[str], out: Path) -> int:
+    refused = [report for report in reports if not report.gradable]
+    print(f"graded: {len(reports) - len(refused)}, not gradable: {len(refused)}; open {out / 'index.html'}")
+    for report in refused:
+        print(writers.clean(f"  not gradable: {report.submission.id.untrusted}: {report.reason}"))
+    for fault in faults:
+        print(writers.clean(f"course: the grader failed, nobody got a zero for it: {fault}"), file=sys.stderr)
+    return OUR_FAULT if faults else SOME_NOT_GRADABLE if refused or not reports else GRADED
+
+
+# ------------------------------------------------------------------------------------- one notebook, or one platform
+
+
+def grade_few(uploads: Iterable[Upload], job: run.Job, options: argparse.Namespace) -> int:
+    """Grade what one learner handed in, for the terminal or a platform that calls us once for each submission."""
+    started, reports, faults = time.monotonic(), [], []
+    for upload in uploads:
+        try:
+            body, notes = run.grade_upload(upload, job)
+        except Fault as error:
+            faults.append(f"{upload.name}: {error}")
+            continue
+        reports.append(read_report(named(body, upload.name, safe_name(upload.name))))
+        faults += read_notes(notes).faults
+    PLATFORMS[options.to](reports, options, int(time.monotonic() - started))
+    for fault in faults:
+        print(writers.clean(f"course: the grader failed: {fault}"), file=sys.stderr)
+    gradable = bool(reports) and all(report.gradable for report in reports)
+    return OUR_FAULT if faults else GRADED if gradable else SOME_NOT_GRADABLE
+
+
+def to_terminal(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
+    for report in reports:
+        print(writers.terminal(report))
+
+
+def to_gradescope(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
+    put(Path(options.out or "results.json"), writers.gradescope(reports, seconds))
+
+
+def to_actions(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
+    """Annotations into the log, a table into the step's summary, the result for the classroom into files."""
+    print("\n".join(writers.workflow_commands(reports)))
+    append(os.environ.get("GITHUB_STEP_SUMMARY"), writers.markdown(reports))
+    append(os.environ.get("GITHUB_OUTPUT"), f"result={writers.classroom_result(reports)}\n".encode())
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    put(Path(options.out or "result.json"), writers.classroom50(reports, os.environ, now))
+
+
+def append(path: str | None, content: bytes) -> None:
+    if path:
+        with open(path, "ab") as file:
+            file.write(content)
+
+
+PLATFORMS = {"files": to_terminal, "gradescope": to_gradescope, "actions": to_actions}
+
+
+# ------------------------------------------------------------------------------------------------------------ doctor
+
+
+def show_doctor() -> int:
+    """Show which layers of the sandbox work here; not zero if `full` is not reached."""
+    facts = box.facts()
+    for fact in facts:
+        print(
+            f"{'✓' if fact.works else '✗'} {fact.layer:<4} {LAYERS.get(fact.layer, '')}" + (f": {fact.why}" if fact.why else "")
+        )
+        if fact.advice:
+            print(f"       → {fact.advice}")
+    level = box.level_of(fact.layer for fact in facts if fact.works)
+    print(f"This machine reaches isolation {level}." + ("" if level == "full" else f"\n{MORE}"))
+    return 0 if level == "full" else NO_ISOLATION
+
+
+LAYERS = {
+    "NS": "own processes, network and mounts (namespaces)",
+    "RO": "everything outside the work folder read-only",
+    "TMP": "a small work folder in memory",
+    "CAP": "no capabilities",
+    "LL": "only named files and no TCP (Landlock)",
+    "SIG": "no signals to others (Landlock)",
+    "SC": "no sockets, mounts, tracing (seccomp)",
+    "RL": "limits on memory, processes, file size, time",
+    "UID": "an own user",
+}
+MORE = """To get more, grade in a container of its own:
+  docker run --rm --network none --read-only --cap-drop ALL --cap-add SETUID --cap-add SETGID --cap-add KILL \\
+    --security-opt no-new-privileges --pids-limit 256 --memory 8g --tmpfs /tmp -v "$PWD":/course -w /course IMAGE \\
+    course grade SUBMISSIONS --out DIR --isolation basic
+On Windows use WSL 2, where everything is as on Linux; on macOS a container or a virtual machine."""

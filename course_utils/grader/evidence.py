@@ -1,0 +1,319 @@
+"""From an answer to evidence: a warm process, boxes, frames. The worker that does this never runs a learner's code.
+
+Each check gets a box of its own, in which the answer runs alone: what one answer breaks costs no other, and when a hidden
+check begins nothing is there any more that could show its questions.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import secrets
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from course_utils.checks.spec import Check
+from course_utils.grader import box, wire
+from course_utils.grader.judge import ERROR, FAILED, TIMEOUT, TO_DO, Evidence, Failure, Raised, exercise_of
+from course_utils.grader.probes import Hidden, probe_text, seed_of
+from course_utils.grader.report import Output
+from course_utils.profiles import HOME
+
+KEPT = 2**16  # bytes of output
+START_S, GRACE_S, END_S = 120.0, 10.0, 60.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a grade depends on besides the notebook."""
+
+    seed: str
+    isolation: str = "full"
+    hidden: Hidden = ()  # names and texts of the files with hidden checks
+    lessons: tuple[str, ...] = ()  # those that are graded; none named: all
+    cell_s: float = 10.0  # for the cell of one answer
+
+
+class Fault(RuntimeError):
+    """The grader itself failed: nobody gets a grade because of that."""
+
+
+class Lost(Exception):
+    """The box is gone, or talks nonsense: its answer's own doing."""
+
+
+class Late(Exception):
+    """No reply in time."""
+
+
+# ------------------------------------------------------------------------------------------------- zygotes and boxes
+
+
+class Zygote:
+    """The warm process of this worker."""
+
+    def __init__(self, level: str):
+        self.control, other = socket.socketpair()
+        environment = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"}
+        environment |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg", "LANG": "C.UTF-8", "TQDM_DISABLE": "1"}
+        environment |= {name: os.environ[name] for name in ("HOME", "TMPDIR", "SYSTEMROOT") if name in os.environ}
+        command = [sys.executable, "-s", "-P", "-m", "course_utils.grader.zygote", str(other.fileno()), level]
+        self.process = subprocess.Popen(
+            command, env=environment, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        other.close()
+        self.control.settimeout(START_S)
+        hello = json.loads(self.control.makefile().readline() or '{"wrong": "the warm process did not start", "layers": []}')
+        self.layers: tuple[str, ...] = tuple(hello["layers"])
+        self.folder = hello.get("folder")  # in which boxes work; empty between two of them
+        if hello["wrong"]:
+            self.close()
+            raise box.NoIsolation(f"{hello['wrong']}; `course grade --doctor` says what works here")
+
+    def close(self) -> None:
+        self.control.close()
+        try:
+            self.process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Box:
+    """One box, as the worker sees it: frames go in, frames come out, and what it prints is kept up to a limit."""
+
+    def __init__(self, zygote: Zygote):
+        self.zygote = zygote
+        self.wire, wire_inside = socket.socketpair()
+        self.output, output_inside = os.pipe()
+        os.set_blocking(self.output, False)
+        self.buffer, self.printed, self.truncated = bytearray(), b"", False
+        try:
+            socket.send_fds(zygote.control, [b"B"], [wire_inside.fileno(), output_inside])
+        except OSError as error:
+            raise Fault(f"the warm process is gone: {error}") from None
+        finally:
+            wire_inside.close()
+            os.close(output_inside)
+
+    def send(self, kind: str, id: str, data: Any, seconds: float) -> None:
+        self.wire.settimeout(seconds)
+        try:
+            self.wire.sendall(wire.encode(kind, id, data))
+        except TimeoutError:
+            raise Late from None
+        except OSError:
+            raise Lost("ended its process") from None
+
+    def receive(self, id: str, kinds: tuple[str, ...], seconds: float) -> wire.Frame:
+        """The next frame; it must carry `id`."""
+        deadline = time.monotonic() + seconds
+        while not (frame := self.next_frame()):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Late
+            descriptors = [self.wire.fileno(), *([self.output] if self.output >= 0 else [])]
+            ready, _, _ = select.select(descriptors, [], [], left)
+            if self.output in ready:
+                self.drain()
+            if self.wire.fileno() in ready:
+                self.fill()
+        if frame.id != id or frame.kind not in kinds:
+            raise Lost("wrote to the grader's wire")
+        return frame
+
+    def next_frame(self) -> wire.Frame | None:
+        try:
+            size = wire.frame_size(self.buffer) if self.buffer else None
+            if size is None or len(self.buffer) < size:
+                return None
+            frame = wire.decode(bytes(self.buffer[:size]))
+        except wire.WireError as error:
+            raise Lost(f"wrote to the grader's wire ({error})") from None
+        del self.buffer[:size]
+        return frame
+
+    def fill(self) -> None:
+        try:
+            part = self.wire.recv(2**18)
+        except OSError:
+            part = b""
+        if not part:
+            raise Lost("ended its process")
+        self.buffer += part
+
+    def drain(self) -> None:
+        """Take what was printed; of much only the end is kept."""
+        try:
+            part = os.read(self.output, 2**18)
+        except BlockingIOError:
+            return
+        if not part:
+            os.close(self.output)
+            self.output = -1
+        self.printed += part
+        if len(self.printed) > KEPT:
+            self.printed, self.truncated = self.printed[-KEPT:], True
+
+    def close(self) -> str:
+        """End the box, whatever it is doing; why it ended, in one letter of the zygote."""
+        self.wire.close()
+        try:
+            self.zygote.control.sendall(b"K")
+            self.zygote.control.settimeout(END_S)
+            letter = self.zygote.control.recv(1).decode()
+        except OSError:
+            letter = ""
+        while self.output >= 0 and select.select([self.output], [], [], 0)[0]:
+            self.drain()
+        if self.output >= 0:
+            os.close(self.output)
+            self.output = -1
+        if letter not in ("E", "M"):
+            raise Fault("a box could not be made" if letter == "X" else "a box could not be ended")
+        return letter
+
+
+zygotes: dict[str, Zygote] = {}
+
+
+def zygote_for(level: str) -> Zygote:
+    """The warm process of this worker, started when it is first needed."""
+    if level not in zygotes:
+        box.dumpable(False)
+        zygotes[level] = Zygote(level)
+    return zygotes[level]
+
+
+def close_zygotes() -> None:
+    while zygotes:
+        zygotes.popitem()[1].close()
+
+
+# --------------------------------------------------------------------------------------------------------- evidence
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What one run of a check in a box brought."""
+
+    cases: tuple[Evidence | Failure, ...]
+    output: Output
+
+    @property
+    def failure(self) -> Failure | None:
+        return next((case for case in self.cases if isinstance(case, Failure)), None)
+
+
+def collect(check: Check, answers: dict[str, str], job: Job) -> Tried:
+    """The evidence for one check: the answer alone; after the answers above it if it needs a name; again if it was late."""
+    id = exercise_of(check.id)
+    tried = attempt(check, [answers[id]], job)
+    above = [answers[other] for other in sorted(answers) if other < id]
+    if above and tried.failure and tried.failure.raised and tried.failure.raised.name == "NameError":
+        with_others = attempt(check, [*above, answers[id]], job)
+        tried = tried if with_others.failure else with_others
+    if tried.failure and tried.failure.state == TIMEOUT:
+        tried = attempt(check, [answers[id]], job)
+    return tried
+
+
+def attempt(check: Check, cells: list[str], job: Job) -> Tried:
+    """Run `cells` and then all cases of the check in a box of its own."""
+    if any(len(cell) > wire.STRING for cell in cells):
+        return Tried((Failure(ERROR, f"the cell is longer than {wire.STRING:,} characters"),), Output())
+    cases: list[Evidence | Failure] = []
+    place, last = Box(zygote_for(job.isolation)), None
+    try:
+        for case in run_cases(place, check, cells, job):
+            cases.append(case)
+    except Late:
+        last = Failure(TIMEOUT, "it took too long, twice: is there a loop without an end?")
+    except Lost as error:
+        last = Failure(ERROR, f"it {error}")
+    letter = place.close()
+    if last and letter == "M":
+        last = Failure(ERROR, f"it took more than {box.MEMORY // box.GIB} GiB of memory")
+    return Tried((*cases, *([last] if last else [])), output_of(place))
+
+
+def run_cases(place: Box, check: Check, cells: list[str], job: Job) -> Iterator[Evidence | Failure]:
+    """Evidence or failure of each case, until one fails."""
+    try:
+        place.receive("", ("ready",), START_S)
+    except (Late, Lost) as error:
+        place.close()
+        raise Fault(f"a box did not begin: {error}") from None
+    id = secrets.token_hex(16)
+    place.send("cells", id, {"setup": setup_of(check.id[:2]), "cells": cells}, job.cell_s)
+    for number in range(len(cells)):
+        status = place.receive(id, ("status",), job.cell_s + (GRACE_S if not number else 0)).data
+        if status and number == len(cells) - 1:
+            yield failure_of(status, check)
+            return
+    source = {"source": probe_text(check), "name": check.probe.__name__, "answer": check.answer}
+    for number in range(check.cases):
+        id, seed = secrets.token_hex(16), seed_of(job.seed, check.id, number)
+        place.send("probe", id, {**source, "seed": seed}, check.limit_s)
+        frame = place.receive(id, ("evidence", "raised"), check.limit_s)
+        yield Evidence(frame.data, seed) if frame.kind == "evidence" else failure_of(frame.data, check)
+        if frame.kind == "raised":
+            return
+
+
+PLAIN = re.compile(r"your answer gives a \w{1,60} where a number, a text, a list or a tensor is expected", re.ASCII)
+
+
+def failure_of(said: Any, check: Check) -> Failure:
+    """Why there is no evidence, from the words of a box, which may be forged: only their form is trusted."""
+    said = said if type(said) is dict else {}
+    if said.get("missing") is True:
+        return Failure(ERROR, f"the cell does not define {check.answer}")
+    if type(said.get("refused")) is str:
+        plain = PLAIN.fullmatch(said["refused"])
+        return Failure(FAILED, plain[0] if plain else "your answer gives something else than numbers, texts, lists and tensors")
+    if said.get("blank") is True:
+        return Failure(TO_DO)
+    name, text, line = said.get("name"), said.get("text"), said.get("line")
+    raised = Raised(
+        name[:200] if type(name) is str else "an exception",
+        cleaned(text)[:2000] if type(text) is str else "",
+        line if type(line) is int and 0 < line < 10**5 else None,
+    )
+    return Failure(ERROR, "", raised)
+
+
+def cleaned(text: str) -> str:
+    """`text` without places in memory and on this machine, which differ from run to run."""
+    return re.sub(r"\S*/course-grade-\w+/box", box.INSIDE, re.sub(r"0x[0-9a-fA-F]{4,}", "0x…", text))
+
+
+def output_of(place: Box) -> Output:
+    return Output(cleaned(place.printed.decode(errors="replace")), place.truncated)
+
+
+@cache
+def setup_of(lesson: str) -> list[str]:
+    """The imports of a lesson's own set-up cell, one text for each; nothing else of it is run."""
+    for path in sorted((HOME / "notebooks").glob(f"{lesson}_*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if "setup" in cell.get("metadata", {}).get("tags", [])]
+        return [ast.unparse(node) for source in sources for node in imports_of(source)]
+    return []
+
+
+def imports_of(source: str) -> list[ast.stmt]:
+    """The imports in the text of a cell, but for those of checks, which a box does not have."""
+    lines = [line for line in source.splitlines() if not line.startswith(("%", "!"))]
+    found = [node for node in ast.parse("\n".join(lines)).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [node for node in found if not (getattr(node, "module", None) or "").startswith("course_utils.checks.")]

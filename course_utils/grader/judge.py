@@ -1,0 +1,162 @@
+"""From evidence to verdicts, in a process that never runs a learner's code."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import numpy as np
+import torch
+
+from course_utils.checks import in_passing
+from course_utils.checks.spec import Check, Rng, mismatch
+from course_utils.errors import unknown
+
+PASSED, PARTIAL, FAILED, ERROR, TIMEOUT, SKIPPED, TO_DO = STATES = (
+    "passed",
+    "partial",
+    "failed",
+    "error",
+    "timeout",
+    "skipped",
+    "to do",
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one probe returned, and the seed it was given."""
+
+    data: Any
+    seed: int
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception of the learner's code; `name` and `text` are the learner's, `line` counts within the answer cell."""
+
+    name: str
+    text: str = ""
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one probe gave no evidence: the state ("failed", "error", "timeout", "to do"), and our words for the learner."""
+
+    state: str
+    why: str = ""
+    raised: Raised | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one check. `note` and `fault` are for the instructor; a fault is ours, not the learner's."""
+
+    state: str
+    share: Fraction = Fraction(0)
+    why: str = ""
+    raised: Raised | None = None
+    note: str = ""
+    fault: str = ""
+
+
+def judge_exercise(check: Check, evidence: Sequence[Evidence | Failure]) -> Verdict:
+    """The verdict on one check from all its cases: the smallest share counts, with the words of the first that has it."""
+    if not evidence:
+        return Verdict(TO_DO)
+    worst = Verdict(PASSED, Fraction(1))
+    for case in evidence:
+        verdict = (
+            Verdict(case.state, why=case.why, raised=case.raised) if isinstance(case, Failure) else judge_case(check, case)
+        )
+        if verdict.share < worst.share:
+            worst = verdict
+        if not worst.share:
+            break
+    return worst
+
+
+def judge_case(check: Check, evidence: Evidence) -> Verdict:
+    why = mismatch(evidence.data, check.evidence)
+    if why:
+        return Verdict(FAILED, why=why)
+    try:
+        with in_passing():
+            random.seed(evidence.seed)
+            np.random.seed(evidence.seed % 2**32)
+            torch.default_generator.manual_seed(evidence.seed)
+            result = check.judge(evidence.data, Rng(evidence.seed))
+    except Exception:
+        fault = f"the judge of {check.id} stopped: {traceback.format_exc(limit=-2)}"
+        return Verdict(
+            ERROR, why="the check stopped on the values that your answer gives; your instructor sees why", fault=fault
+        )
+    share = min(max(Fraction(result.share), Fraction(0)), Fraction(1))
+    state = PASSED if share == 1 else PARTIAL if share else FAILED
+    return Verdict(state, share, result.why, note=result.note)
+
+
+# --------------------------------------------------------------------------------------------- exercises, dependencies
+
+
+def exercise_of(id: str) -> str:
+    """The exercise a check counts towards: "05.2" of "05.2" and of the hidden check "05.2.h1"."""
+    return ".".join(id.split(".")[:2])
+
+
+def is_hidden(id: str) -> bool:
+    return id != exercise_of(id)
+
+
+def state_of(verdicts: Iterable[Verdict]) -> str:
+    """The state of an exercise from those of its checks."""
+    found = list(verdicts)
+    states = {verdict.state for verdict in found}
+    if len(states) == 1:
+        return states.pop()
+    if any(verdict.share for verdict in found):
+        return PARTIAL
+    return next((state for state in (ERROR, TIMEOUT, FAILED, SKIPPED) if state in states), TO_DO)
+
+
+def in_order(checks: Iterable[Check]) -> list[Check]:
+    """The checks sorted by id, each exercise after those it waits for.
+
+    Raises:
+        ValueError: if two checks share an id, or `after` names an unknown exercise or goes in a circle.
+    """
+    found = sorted(checks, key=lambda check: check.id)
+    ids = [check.id for check in found]
+    exercises = sorted({exercise_of(id) for id in ids})
+    twice = sorted({id for id in ids if ids.count(id) > 1})
+    if twice:
+        raise ValueError(f"two checks have the id {twice[0]!r}; a hidden check of 05.2 is called 05.2.h1, 05.2.h2, …")
+    after: dict[str, set[str]] = {exercise: set() for exercise in exercises}
+    for check in found:
+        for other in check.after:
+            if other not in after:
+                raise unknown("exercise", other, exercises)
+        after[exercise_of(check.id)] |= set(check.after)
+    sorter = TopologicalSorter({exercise: sorted(others) for exercise, others in after.items()})
+    try:
+        place = {exercise: number for number, exercise in enumerate(sorter.static_order())}
+    except CycleError as error:
+        raise ValueError(f"exercises wait for each other: {' → '.join(error.args[1])}; remove one `after`") from None
+    return sorted(found, key=lambda check: (place[exercise_of(check.id)], check.id))
+
+
+def settle(checks: Iterable[Check], verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """The verdicts by check id, where a check whose `after` was neither passed nor partly right is skipped."""
+    settled: dict[str, Verdict] = {}
+    for check in in_order(checks):
+        before = {id: [one for other, one in settled.items() if exercise_of(other) == id] for id in check.after}
+        waits = [id for id, found in before.items() if state_of(found) not in (PASSED, PARTIAL)]
+        skipped = waits and verdicts[check.id].state != TO_DO
+        settled[check.id] = Verdict(SKIPPED, why=f"waits for {', '.join(waits)}") if skipped else verdicts[check.id]
+    return settled

@@ -1,0 +1,47 @@
+"""The benchmark: its notebook is right and differs each time, and its numbers are what they say."""
+
+import json
+
+import nbformat
+import pytest
+
+from course_utils import cli
+from course_utils.grader import bench, evidence, run
+from course_utils.grader.submission import read_answers
+
+
+def blob(number: int) -> bytes:
+    return nbformat.writes(bench.notebook(number)).encode()
+
+
+def test_its_notebooks_hold_the_answers_and_differ():
+    assert list(read_answers(blob(1)).answers) == list(bench.EXERCISES)
+    assert read_answers(blob(1)).answers != read_answers(blob(2)).answers
+
+
+def test_medians_and_quartiles_in_milliseconds():
+    assert bench.numbers([0.1, 0.2, 0.3, 0.4, 0.5]) == {"median_ms": 300.0, "quartiles_ms": [200.0, 400.0], "calls": 5}
+    assert bench.numbers([0.1])["median_ms"] == 100.0
+
+
+def test_a_peer_that_is_not_installed_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "installed", lambda python, module: False)
+    assert bench.peers_of("python", tmp_path) == []
+
+
+def test_wrong_answers_are_no_benchmark(monkeypatch):
+    body = json.dumps({"exercises": []}).encode()
+    monkeypatch.setattr(run, "grade_one", lambda *_: (body, b""))
+    monkeypatch.setattr(bench, "read_report", lambda body: type("R", (), {"exercises": ()}))
+    with pytest.raises(ValueError, match="a benchmark of wrong answers says nothing"):
+        bench.ours(run.Job("s"), range(1))
+
+
+def test_our_part_of_the_benchmark(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "peers_of", lambda *_: [])
+    assert cli.main(["bench", "grading", "--submissions", "3", "--isolation", "none", "--json", str(tmp_path / "b.json")]) == 0
+    evidence.close_zygotes()
+    result = json.loads((tmp_path / "b.json").read_text())["graders"]["course grade"]
+    assert result["calls"] == 3
+    assert 0 < result["quartiles_ms"][0] <= result["median_ms"] <= result["quartiles_ms"][1]
+    assert capsys.readouterr().out.startswith("course grade ")

@@ -1,0 +1,215 @@
+"""The layers of the sandbox: each refuses what it should, and nothing else does it in its place."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from course_utils.grader import box
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's own")
+EVERYWHERE = ("NS", "RO", "TMP", "CAP", "LL", "SC")
+ROOT = box.is_root()
+
+
+@pytest.fixture
+def folder(tmp_path_factory):
+    """A folder that the user of a box may pass through."""
+    path = tmp_path_factory.mktemp("box")
+    for parent in (path, *path.parents):
+        if parent.owner() == path.owner() and len(parent.parts) > 2:
+            parent.chmod(0o711)
+    return str(path)
+
+
+def in_a_box(layers: set[str], folder: str, act) -> str:
+    """What `act` returns inside a box, as text; an OSError becomes its name."""
+    reader, writer = os.pipe()
+
+    def body() -> None:
+        try:
+            said = str(act())
+        except OSError as error:
+            said = type(error).__name__
+        os.write(writer, said.encode())
+
+    keeper = box.fork_box(box.Plan(frozenset(layers), folder, box.user_for(os.getpid()), seconds=20), body)
+    os.close(writer)
+    with open(reader) as stream:
+        said = stream.read()
+    os.waitpid(keeper, 0)
+    return said
+
+
+def test_every_layer_works_here(folder):
+    """A machine on which tests run must have them; only a user of its own takes root."""
+    found = box.prove(folder)
+    lacking = {layer: why for layer, why in found.items() if why}
+    assert lacking == ({} if ROOT else {"UID": "needs root"})
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("layer", box.LAYERS)
+def test_without_a_layer_its_trial_finds_something(layer, folder):
+    """No layer is decoration: a box with all that it needs, but not with itself, allows what it refuses."""
+    if layer == "UID" and not ROOT:
+        pytest.skip("only root can become another user")
+    plan = box.Plan(box.needed(layer) - {layer}, folder, box.user_for(os.getpid()), seconds=20)
+    with box.trial(folder) as what:
+        assert "it allows" in box.allowed(plan, [layer], what)
+
+
+def test_all_layers_together(folder):
+    layers, wrong = box.working("full", box.prove(folder), folder)
+    assert (wrong, box.level_of(layers)) == ("", "full")
+
+
+@pytest.mark.parametrize(
+    ("layers", "level"),
+    [
+        ("NS RO TMP CAP LL SC RL", "full"),
+        ("NS RO TMP CAP LL SC RL UID SIG", "full"),
+        ("NS RO TMP CAP SC RL", "none"),
+        ("UID SC RL", "basic"),
+        ("LL SIG SC RL", "basic"),
+        ("LL SC RL", "none"),
+        ("UID LL SIG RL", "none"),
+        ("", "none"),
+    ],
+)
+def test_levels(layers, level):
+    assert box.level_of(layers.split()) == level
+
+
+def test_a_level_that_cannot_be_had_names_what_is_missing(folder):
+    found = dict.fromkeys(box.LAYERS, "") | {"LL": "the kernel has none"}
+    assert "LL (the kernel has none)" in box.working("full", found, folder)[1]
+
+
+def test_a_box_sees_only_its_tree(folder):
+    seen = in_a_box({"NS", "RO", "TMP", "CAP"}, folder, lambda: sorted(os.listdir("/")))
+    assert "box" in seen
+    assert not re.search(r"'(proc|sys|home|etc/passwd|var|boot|mnt)'", seen)
+    assert in_a_box({"NS", "RO"}, folder, lambda: os.path.exists(__file__)) == "False"
+
+
+def test_checks_of_the_course_are_not_in_a_box(folder):
+    """Their files hold right answers."""
+    path = box.PACKAGE / "checks" / "lesson_03.py"
+    assert path.exists()
+    assert in_a_box({"NS"}, folder, path.exists) == "False"
+    assert in_a_box({"LL"}, folder, lambda: path.read_text()[:9]) == "PermissionError"
+    assert not [place for place in box.places() if "lesson_" in place or "grader" in place or place == str(box.PACKAGE)]
+
+
+def test_a_box_is_process_one_and_has_no_parent(folder):
+    assert in_a_box({"NS"}, folder, lambda: (os.getpid(), os.getppid())) == "(1, 0)"
+
+
+def test_no_capability_is_left(folder):
+    def capabilities() -> list[str]:
+        status = Path("/proc/self/status").read_text()
+        return re.findall(r"^Cap(?:Inh|Prm|Eff|Bnd|Amb):\s*0*([1-9a-f]\w*)", status, re.MULTILINE)
+
+    assert in_a_box({"CAP"}, folder, capabilities) == "[]" or not ROOT
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can become another user")
+def test_as_root_a_box_has_a_user_of_its_own(folder):
+    uid = box.user_for(os.getpid())
+    assert in_a_box({"UID"}, folder, lambda: (os.getresuid(), os.getgroups())) == f"({(uid,) * 3}, [])"
+
+
+def test_a_keeper_ends_its_box_when_told(folder):
+    plan = box.Plan(frozenset({"NS"}), folder, box.user_for(os.getpid()))
+    keeper = box.fork_box(plan, lambda: time.sleep(100))
+    time.sleep(0.3)
+    inside = box.descendants(keeper)
+    os.kill(keeper, signal.SIGTERM)
+    os.waitpid(keeper, 0)
+    assert inside
+    assert not [process for process in inside if Path(f"/proc/{process}").exists()]
+
+
+@pytest.mark.parametrize("layers", [{"NS"}, set()], ids=["namespaces", "none"])
+def test_nothing_outlives_a_box(layers, folder):
+    """A grandchild in a session of its own ends with the box, with namespaces and without."""
+    mark = Path(folder).with_suffix(".mark")
+
+    def flee() -> str:
+        if not os.fork():
+            os.setsid()
+            if not os.fork():
+                time.sleep(1)
+                mark.touch()
+            os._exit(0)
+        os.wait()
+        return "fled"
+
+    assert in_a_box(layers, folder, flee) == "fled"
+    time.sleep(1.5)
+    assert not mark.exists()
+    assert not box.descendants(os.getpid())
+
+
+def test_a_locked_work_folder_is_removed(folder):
+    def lock() -> None:
+        os.makedirs("a/b/c")
+        Path("a/b/file").touch()
+        for path in ("a/b/c", "a/b", "a"):
+            os.chmod(path, 0)
+
+    in_a_box(set(), folder, lock)
+    assert os.listdir(folder) == []
+
+
+def test_a_box_that_cannot_be_made_is_told_from_one_that_ended(folder):
+    plan = box.Plan(frozenset({"NS"}), folder + "/not-there", box.user_for(os.getpid()))
+    _, status = os.waitpid(box.fork_box(plan, lambda: None), 0)
+    assert os.waitstatus_to_exitcode(status) == box.BROKEN
+    plan = box.Plan(frozenset({"NS"}), folder, box.user_for(os.getpid()))
+    _, status = os.waitpid(box.fork_box(plan, lambda: sys.exit(3)), 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize("machine", box.MACHINES)
+def test_the_table_of_calls(machine, monkeypatch):
+    monkeypatch.setattr(box.platform, "machine", lambda: machine)
+    for text in (box.REFUSED, box.STRICT):
+        numbers = list(box.table(text).values())
+        assert len(numbers) == len(set(numbers))
+    assert not set(box.table(box.REFUSED)) & set(box.table(box.STRICT))
+    steps = box.program(strict=True)
+    assert len(steps) < 4096
+    assert steps[-1] == (box.RETURN, 0, 0, box.ALLOW)
+    for place, (code, yes, no, _) in enumerate(steps):
+        if code in (box.EQUAL, box.AT_LEAST, box.ANY_BIT):
+            assert place + 1 + max(yes, no) < len(steps)
+
+
+def test_the_numbers_of_calls_are_those_of_this_machine():
+    """Where the kernel's headers are installed, they say the same."""
+    headers = {"x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "aarch64": "/usr/include/asm-generic/unistd.h"}
+    path = Path(headers[box.platform.machine()])
+    if not path.exists():
+        pytest.skip("no headers of the kernel here")
+    text = path.read_text()
+    known = {name: int(n) for name, n in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
+    ours = box.table(box.REFUSED) | box.table(box.STRICT)
+    assert {name: number for name, number in ours.items() if name in known} == {
+        name: known[name] for name in ours if name in known
+    }
+    assert len(known.keys() & ours.keys()) > 70
+
+
+def test_the_facts_for_people(folder):
+    facts = {fact.layer: fact for fact in box.facts()}
+    assert list(facts) == list(box.LAYERS)
+    assert all(facts[layer].works for layer in EVERYWHERE)
+    assert all(fact.works or fact.why for fact in facts.values())

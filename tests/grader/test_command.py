@@ -1,0 +1,237 @@
+"""`course grade` as people call it: folders, the terminal, platforms, exit codes, going on after an interruption."""
+
+import base64
+import csv
+import json
+import re
+import shutil
+import sys
+
+import pytest
+
+from course_utils import cli
+from course_utils.grader import box, command, evidence, run
+from course_utils.profiles import HOME
+
+RIGHT = (HOME / "solutions" / "03_freeze.ipynb").read_bytes()
+BLANK = (HOME / "notebooks" / "03_freeze.ipynb").read_bytes()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def warm():
+    """One sandbox process for all tests here, instead of one for each run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "close_zygotes", lambda: None)
+        yield
+    evidence.close_zygotes()
+
+
+def wrong() -> bytes:
+    notebook = json.loads(RIGHT)
+    answer = '# Exercise 03.3\ndef what_moves(*_):\n    print("<script>alert(1)</script>")\n    return True, True\n'
+    next(cell for cell in notebook["cells"] if cell["id"] == "exercise-03-3")["source"] = answer
+    return json.dumps(notebook).encode()
+
+
+@pytest.fixture
+def submissions(tmp_path):
+    folder = tmp_path / "submissions"
+    for name, blob in {
+        "anna/03.ipynb": RIGHT,
+        "ben/03.ipynb": BLANK,
+        "<b>cleo/03.ipynb": wrong(),
+        "dora/03.ipynb": RIGHT,
+    }.items():
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(blob)
+    return folder
+
+
+def grade(*arguments, isolation="none"):
+    return cli.main(["grade", *map(str, arguments), "--isolation", isolation])
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# ------------------------------------------------------------------------------------------------------- into a folder
+
+
+def test_a_class_is_graded_into_pages_and_tables(tmp_path, submissions, capsys):
+    out = tmp_path / "grades"
+    assert grade(submissions, "--out", out, "--jobs", 1) == 0
+    assert "graded: 4, not gradable: 0; open " in capsys.readouterr().out
+    table = (out / "grades.csv").read_text(encoding="utf-8").splitlines()
+    rows = {row["student"]: row for row in csv.DictReader(table)}
+    assert {student: row["total"] for student, row in rows.items()} == {
+        "anna": "6.00",
+        "ben": "0.00",
+        "<b>cleo": "5.00",
+        "dora": "6.00",
+    }
+    assert len(list((out / "learners").glob("*.html"))) == 4
+    links = re.findall(r'href="([^"]+)"', (out / "index.html").read_text(encoding="utf-8"))
+    assert all((out / link).exists() for link in links)
+    assert len(links) == 4
+    assert {"exercises.csv", "lms.csv", "grades.json", "junit.xml", "run.json"} <= {path.name for path in out.iterdir()}
+    assert out.stat().st_mode & 0o77 == 0, "nobody else reads grades"
+
+
+def test_again_changes_nothing_and_grades_nothing(tmp_path, submissions, monkeypatch):
+    out = tmp_path / "grades"
+    grade(submissions, "--out", out, "--jobs", 1)
+    before = contents(out)
+    monkeypatch.setattr(run, "grade", lambda *_: pytest.fail("graded again"))
+    assert grade(submissions, "--out", out, "--jobs", 1) == 0
+    assert contents(out) == before
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_other_questions(tmp_path, submissions):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        grade(submissions, "--out", tmp_path / name, "--jobs", 1, "--seed", seed)
+    one, same, other = (contents(tmp_path / name) for name in "abc")
+    assert one == same
+    assert {name for name in one if one[name] != other[name]} >= {"run.json"}
+
+
+def test_who_handed_in_nothing_more_has_no_page_any_more(tmp_path, submissions):
+    out = tmp_path / "grades"
+    grade(submissions, "--out", out, "--jobs", 1)
+    shutil.rmtree(submissions / "anna")
+    grade(submissions, "--out", out, "--jobs", 1)
+    assert len(list((out / "learners").glob("*.html"))) == 3
+    assert "anna" not in (out / "grades.csv").read_text(encoding="utf-8")
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path, submissions, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "grade", stop)
+        assert grade(submissions, "--out", tmp_path / "grades", "--jobs", 1) == 130
+    assert "the same command again goes on from here" in capsys.readouterr().err
+    seed = run.stored_seed(tmp_path / "grades")
+    assert grade(submissions, "--out", tmp_path / "grades", "--jobs", 1) == 0
+    assert run.stored_seed(tmp_path / "grades") == seed, "the questions are those of the first part"
+
+
+# ---------------------------------------------------------------------------------------------------------- exit codes
+
+
+def test_what_is_not_gradable_is_named_and_changes_the_exit_code(tmp_path, submissions, capsys):
+    (submissions / "\x1b[31mwalter.ipynb").write_bytes(b"{}")
+    assert grade(submissions, "--out", tmp_path / "grades", "--jobs", 1) == 1
+    said = capsys.readouterr().out
+    assert "  not gradable: [31mwalter.ipynb: it is no notebook of format 4; open it in Jupyter and save it" in said
+    assert "\x1b" not in said
+
+
+def test_another_lesson_than_asked_for_is_not_gradable(submissions, capsys):
+    assert grade(submissions / "anna" / "03.ipynb", "--lessons", 4) == 1
+    assert "not gradable: it is lesson 03; asked for were 04" in capsys.readouterr().out
+
+
+def test_a_fault_of_ours_is_no_zero(tmp_path, submissions, monkeypatch, capsys):
+    def broken(*_):
+        raise command.Fault("a survivor was found")
+
+    monkeypatch.setattr(run, "grade", broken)
+    assert grade(submissions, "--out", tmp_path / "grades", "--jobs", 1) == 3
+    said = capsys.readouterr()
+    assert "nobody got a zero for it: anna/03.ipynb: Fault: a survivor was found" in said.err
+    assert not list((tmp_path / "grades" / "reports").iterdir())
+    assert grade(submissions / "anna" / "03.ipynb") == 3
+
+
+def test_nothing_is_graded_without_the_isolation_asked_for(tmp_path, submissions, monkeypatch, capsys):
+    def refuse(*_):
+        raise box.NoIsolation("isolation 'full' needs layers that do not work here: NS")
+
+    monkeypatch.setattr(run, "grader_of", refuse)
+    assert grade(submissions, "--out", tmp_path / "grades", "--jobs", 1, isolation="full") == 4
+    said = capsys.readouterr().err
+    assert "needs layers that do not work here: NS\nNothing was graded. `course grade --doctor` shows" in said
+    assert not (tmp_path / "grades" / "grades.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to grade; `course grade SUBMISSIONS --out DIR`"),
+        (["{here}"], "say where the grades of"),
+        (["{here}/none.ipynb"], "none.ipynb is not there; give a notebook, a zip, or a folder"),
+        (["{here}", "--out", "{here}/o", "--lessons", "9"], "no lesson named '09'"),
+        (["{here}", "--out", "{here}/o", "--checks", "{here}"], "holds no check files"),
+    ],
+)
+def test_bad_arguments_get_a_sentence(tmp_path, capsys, arguments, words):
+    assert grade(*(argument.format(here=tmp_path) for argument in arguments)) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_scheduler_needs_a_package(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert grade(tmp_path, "--out", tmp_path / "o", "--scheduler", "tcp://localhost:1") == 2
+    assert "--scheduler needs the package distributed: `pip install distributed`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--jobs", "0"], ["--jobs", "x"], ["--isolation", "half"], ["--to", "moodle"]])
+def test_unknown_values_show_the_usage(capsys, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["grade", "x", *arguments])
+    assert "usage: course grade" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------- terminal and platforms
+
+
+def test_one_notebook_into_the_terminal(tmp_path, capsys):
+    (tmp_path / "mine.ipynb").write_bytes(wrong())
+    assert grade(tmp_path / "mine.ipynb") == 0, "that an answer is wrong is no error"
+    said = capsys.readouterr().out
+    assert "✓ 03.1  let only some parts learn                    3 of 3" in said
+    assert "✗ 03.3  predict what moves                           0 of 1\n        " in said
+    assert "5 of 6 points; isolation none" in said
+
+
+def test_for_gradescope(tmp_path):
+    (tmp_path / "mine.ipynb").write_bytes(wrong())
+    assert grade(tmp_path, "--to", "gradescope", "--out", tmp_path / "results.json") == 0
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert [test["score"] for test in result["tests"]] == [3, 2, 0]
+
+
+def test_for_a_workflow(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.ipynb").write_bytes(wrong())
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    assert grade(tmp_path, "--to", "actions", "--out", tmp_path / "result.json") == 0
+    assert capsys.readouterr().out.startswith("::error title=03.3::")
+    assert "| 03.3 predict what moves | ✗ not yet | 0 of 1 |" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+    name, _, value = (tmp_path / "output").read_text().partition("=")
+    assert (name, json.loads(base64.b64decode(value))["status"]) == ("result", "fail")
+    assert json.loads((tmp_path / "result.json").read_text())["score"] == 500
+
+
+# ------------------------------------------------------------------------------------------------------------ doctor
+
+
+def test_the_doctor_says_what_works_and_what_to_do(monkeypatch, capsys):
+    facts = [
+        box.Fact("NS", False, "unshare: EPERM", "allow user namespaces"),
+        box.Fact("SC", True, "", ""),
+        box.Fact("RL", True, "", ""),
+        box.Fact("UID", True, "", ""),
+    ]
+    monkeypatch.setattr(box, "facts", lambda: facts)
+    assert cli.main(["grade", "--doctor"]) == 4
+    said = capsys.readouterr().out
+    assert "✗ NS   own processes, network and mounts (namespaces): unshare: EPERM\n       → allow user namespaces" in said
+    assert "This machine reaches isolation basic." in said
+    assert "docker run --rm --network none" in said
+
+
+def test_every_layer_has_words():
+    assert set(box.LAYERS) <= set(command.LAYERS)

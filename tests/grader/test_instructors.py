@@ -1,0 +1,52 @@
+"""The instructors' page: its links lead somewhere, and its hidden check works when it is typed in as it stands."""
+
+import json
+import re
+
+import pytest
+
+from course_utils.grader import evidence, run
+from course_utils.grader.report import read_notes, read_report
+from course_utils.profiles import HOME
+
+PAGE = HOME / "docs" / "instructors.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+SOLUTION = (HOME / "solutions" / "03_freeze.ipynb").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def hidden(tmp_path_factory):
+    (code,) = re.findall(r"```python\n# hidden/lesson_03.py\n(.*?)```", TEXT, re.DOTALL)
+    folder = tmp_path_factory.mktemp("hidden")
+    (folder / "lesson_03.py").write_text(code)
+    yield folder
+    evidence.close_zygotes()
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", TEXT))
+def test_links_lead_to_files(link):
+    assert (PAGE.parent / link).exists()
+
+
+def test_the_hidden_check_of_the_page_passes_the_solution(hidden):
+    report = read_report(run.grade_one(SOLUTION, run.make_job("s", "none", hidden))[0])
+    assert report.score == report.max == 800
+    assert report.hidden_checks == 1
+
+
+WRONG = """# Exercise 03.1
+def freeze_all_but(model, parts):
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(tuple(parts)))
+    return model
+"""
+
+
+def test_the_hidden_check_of_the_page_fails_an_answer_that_compares_the_beginning_of_names(hidden):
+    notebook = json.loads(SOLUTION)
+    next(cell for cell in notebook["cells"] if cell["id"] == "exercise-03-1")["source"] = WRONG
+    body, notes = run.grade_one(json.dumps(notebook).encode(), run.make_job("s", "none", hidden))
+    check = read_report(body).exercises[0].checks[1]
+    assert (check.id, check.state, check.score, check.max) == ("03.1.h1", "failed", 0, 200)
+    assert b"look at block10" not in body
+    assert "only block1 should learn, but look at block10.weight" in str(read_notes(notes))

@@ -1,0 +1,175 @@
+"""Verdicts from evidence: shares, states, dependencies, and what a judge that stops costs."""
+
+import random
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from course_utils.checks import all_checks, lesson_module, lessons
+from course_utils.checks.spec import Check, Rng, failed, partial, passed, plain
+from course_utils.grader.judge import (
+    ERROR,
+    FAILED,
+    PARTIAL,
+    PASSED,
+    SKIPPED,
+    STATES,
+    TIMEOUT,
+    TO_DO,
+    Evidence,
+    Failure,
+    Raised,
+    Verdict,
+    in_order,
+    judge_exercise,
+    settle,
+    state_of,
+)
+
+
+def judge_number(data, rng):
+    if data < 0:
+        raise ZeroDivisionError("in the judge")
+    wanted = rng.integer(10, 99)
+    return (
+        passed()
+        if data == wanted
+        else partial(Fraction(1, 3), f"near {wanted}")
+        if data == wanted + 1
+        else failed(f"not {wanted}")
+    )
+
+
+def check(id="90.1", **rest):
+    return Check(id, "answer", "a title", lambda answer, rng: answer(rng), judge_number, int, **rest)
+
+
+def right(seed):
+    return Evidence(Rng(seed).integer(10, 99), seed)
+
+
+def near(seed):
+    return Evidence(Rng(seed).integer(10, 99) + 1, seed)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "state", "share", "why"),
+    [
+        ([right(1), right(2), right(3)], PASSED, 1, ""),
+        ([right(1), near(2), near(3)], PARTIAL, Fraction(1, 3), f"near {Rng(2).integer(10, 99)}"),
+        ([near(1), Evidence(0, 2), Evidence(0, 3)], FAILED, 0, f"not {Rng(2).integer(10, 99)}"),
+        ([right(1), Evidence("42", 2)], FAILED, 0, "your answer should be a whole number, but is a text"),
+        ([right(1), Evidence(True, 2)], FAILED, 0, "your answer should be a whole number, but is True or False"),
+        ([right(1), Failure(TIMEOUT, "10 s are over")], TIMEOUT, 0, "10 s are over"),
+        ([], TO_DO, 0, ""),
+    ],
+)
+def test_the_worst_case_counts_and_its_first_words(evidence, state, share, why):
+    verdict = judge_exercise(check(), evidence)
+    assert (verdict.state, verdict.share, verdict.why, verdict.fault) == (state, share, why, "")
+
+
+def test_what_an_answer_raised_is_kept():
+    raised = Raised("KeyError", "'x'", 3)
+    assert judge_exercise(check(), [right(1), Failure(ERROR, "it stopped", raised)]).raised == raised
+
+
+def test_a_judge_that_stops_is_our_fault_and_earns_nothing():
+    verdict = judge_exercise(check(), [Evidence(-1, 1)])
+    assert (verdict.state, verdict.share) == (ERROR, 0)
+    assert "ZeroDivisionError: in the judge" in verdict.fault
+    assert "ZeroDivisionError" not in verdict.why
+
+
+@pytest.mark.parametrize(("share", "counted"), [(Fraction(5), 1), (Fraction(-1), 0)])
+def test_a_share_is_between_nothing_and_all(share, counted):
+    odd = Check("90.1", "answer", "", None, lambda data, rng: partial(share, ""), int)
+    assert judge_exercise(odd, [Evidence(1, 1)]).share == counted
+
+
+def test_judging_leaves_random_numbers_and_threads_alone():
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    judge_exercise(check(), [right(1)])
+    assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+
+
+@pytest.mark.parametrize("lesson", lessons())
+def test_the_checks_own_right_and_wrong_answers_are_judged_as_in_the_notebook(lesson):
+    module = lesson_module(lesson)
+    for one in module.CHECKS:
+        for answer in module.RIGHT[one.id][:1]:
+            assert judge_exercise(one, gather(one, answer)).state == PASSED, (one.id, answer)
+        wrong, words = module.WRONG[one.id][0]
+        verdict = judge_exercise(one, gather(one, wrong))
+        assert verdict.share < 1, (one.id, wrong)
+        assert words in verdict.why
+
+
+def gather(one, answer):
+    found = []
+    for seed in range(one.cases):
+        try:
+            found.append(Evidence(plain(one.probe(answer, Rng(seed))), seed))
+        except Exception as error:
+            found.append(Failure(FAILED, f"it stopped with {type(error).__name__}: {error}"))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------ exercises
+
+
+@pytest.mark.parametrize(
+    ("states", "whole"),
+    [
+        ([PASSED, PASSED], PASSED),
+        ([TO_DO, TO_DO], TO_DO),
+        ([SKIPPED], SKIPPED),
+        ([PASSED, FAILED], PARTIAL),
+        ([PARTIAL, TIMEOUT], PARTIAL),
+        ([FAILED, TIMEOUT], TIMEOUT),
+        ([TIMEOUT, ERROR], ERROR),
+        ([TO_DO, FAILED], FAILED),
+    ],
+)
+def test_the_state_of_an_exercise(states, whole):
+    shares = {PASSED: Fraction(1), PARTIAL: Fraction(1, 2)}
+    assert state_of(Verdict(state, shares.get(state, Fraction(0))) for state in states) == whole
+    assert whole in STATES
+
+
+def test_what_waits_for_an_exercise_that_is_not_solved_is_skipped():
+    checks = [check("90.1", after=("90.3",)), check("90.2", after=("90.1",)), check("90.3"), check("90.3.h1")]
+    assert [one.id for one in in_order(checks)] == ["90.3", "90.3.h1", "90.1", "90.2"]
+    verdicts = {one.id: Verdict(PASSED, Fraction(1)) for one in checks}
+    assert settle(checks, verdicts) == {one.id: verdicts[one.id] for one in in_order(checks)}
+    settled = settle(checks, verdicts | {"90.3": Verdict(FAILED), "90.3.h1": Verdict(FAILED)})
+    assert {id: (one.state, one.why) for id, one in settled.items() if one.state != FAILED} == {
+        "90.1": (SKIPPED, "waits for 90.3"),
+        "90.2": (SKIPPED, "waits for 90.1"),
+    }
+    assert settle(checks, verdicts | {"90.3": Verdict(PARTIAL, Fraction(1, 9))})["90.1"].state == PASSED
+
+
+def test_what_was_not_begun_stays_to_do():
+    checks = [check("90.1"), check("90.2", after=("90.1",))]
+    assert settle(checks, {"90.1": Verdict(TO_DO), "90.2": Verdict(TO_DO)})["90.2"].state == TO_DO
+
+
+@pytest.mark.parametrize(
+    ("checks", "words"),
+    [
+        ([check("90.1", after=("90.7",))], "no exercise named '90.7'"),
+        ([check("90.1", after=("90.2",)), check("90.2", after=("90.1",))], "wait for each other: 90.1 → 90.2 → 90.1"),
+        ([check("90.1"), check("90.1")], "two checks have the id '90.1'"),
+    ],
+)
+def test_checks_that_cannot_be_ordered_are_refused(checks, words):
+    with pytest.raises(ValueError, match=words):
+        in_order(checks)
+
+
+def test_the_courses_own_checks_can_be_ordered():
+    assert [one.id for one in in_order(all_checks().values())] == list(all_checks())

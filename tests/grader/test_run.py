@@ -1,0 +1,310 @@
+"""One notebook and many: right and wrong answers, equal bytes whoever computes, and a run that goes on where it stopped."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from course_utils.checks import lesson_module, lessons
+from course_utils.grader import box, evidence, probes, run
+from course_utils.grader.submission import Upload
+from course_utils.profiles import HOME
+
+SEED = "5" * 32
+JOB = run.Job(SEED)
+
+
+def notebook(lesson: str, cells: dict[str, str], folder: str = "notebooks") -> bytes:
+    """The lesson with these texts in the cells of these exercises."""
+    (path,) = (HOME / folder).glob(f"{lesson}_*.ipynb")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        id = cell["id"].removeprefix("exercise-").replace("-", ".")
+        if cell["id"].startswith("exercise-") and id in cells:
+            cell["source"] = cells[id]
+    return json.dumps(content).encode()
+
+
+def graded(blob: bytes) -> dict:
+    return json.loads(run.grade_one(blob, JOB)[0])
+
+
+def states(report: dict) -> dict[str, str]:
+    return {exercise["id"]: exercise["state"] for exercise in report["exercises"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm():
+    yield
+    evidence.close_zygotes()
+
+
+# ------------------------------------------------------------------------------------------------- right and wrong
+
+
+@pytest.mark.parametrize("lesson", lessons())
+def test_solutions_get_all_points_and_blanks_none(lesson):
+    report = graded(notebook(lesson, {}, "solutions"))
+    assert report["score"] == report["max"] > 0, report
+    report = graded(notebook(lesson, {}))
+    assert (report["score"], set(states(report).values())) == (0, {"to do"})
+
+
+def cell_of(lesson: str, function: object, answer: str) -> str:
+    """A cell that holds one of the answers shipped with the checks, and all that it needs."""
+    module = lesson_module(lesson)
+    name = getattr(function, "__name__", "")
+    text = inspect.getsource(module) if hasattr(module, name) else ""
+    return f"{text.replace('from __future__ import annotations', '')}\n\n\n{answer} = {name}\n"
+
+
+def shipped(lesson: str) -> list[dict[str, tuple[str, str]]]:
+    """Notebooks made of the shipped answers: for each exercise the text of its cell, and words of the verdict ("" if right)."""
+    module, found = lesson_module(lesson), []
+    for check in module.CHECKS:
+        answers = [(function, words) for function, words in module.WRONG[check.id]]
+        answers += [(function, "") for function in module.RIGHT[check.id]]
+        usable = [(function, words) for function, words in answers if hasattr(module, getattr(function, "__name__", "-"))]
+        for number, (function, words) in enumerate(usable):
+            found += [{}] if number == len(found) else []
+            found[number][check.id] = cell_of(lesson, function, check.answer), words
+    return found
+
+
+@pytest.mark.parametrize("lesson", lessons())
+def test_shipped_answers_get_what_they_get_in_the_notebook(lesson):
+    """The wrong ones their words, the right ones all points: the same verdicts as `check` gives."""
+    tried = 0
+    for cells in shipped(lesson):
+        report = graded(notebook(lesson, {id: cell for id, (cell, _) in cells.items()}))
+        for exercise in report["exercises"]:
+            if exercise["id"] in cells:
+                words, said = cells[exercise["id"]][1], json.dumps(exercise["checks"], ensure_ascii=False)
+                assert (exercise["state"] == "passed") == (not words), said
+                assert exercise["score"] < exercise["max"] or not words
+                tried += 1
+    assert tried >= 2 * len(lesson_module(lesson).CHECKS)
+
+
+# ----------------------------------------------------------------------------------------------------- the same bytes
+
+WRONG = "def what_moves(gradient, train_mode, in_optimizer):\n    return True, True\n"
+ENDS = "import os\nos._exit(0)\n"
+
+
+def class_of(count: int = 6) -> list[Upload]:
+    blobs = [
+        notebook("03", {}, "solutions"),
+        notebook("03", {}),
+        notebook("03", {"03.3": WRONG}),
+        notebook("03", {"03.3": ENDS}),
+    ]
+    blobs += [b"no notebook", blobs[0]]
+    return [Upload(f"learner-{number}/03.ipynb", blob) for number, blob in enumerate(blobs[:count])]
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory) -> Path:
+    """The class graded by this process alone."""
+    out = tmp_path_factory.mktemp("first")
+    assert run.grade_many(class_of(), JOB, 1, out) == []
+    return out
+
+
+def test_reports_of_a_class(first):
+    reports = [json.loads(path.read_bytes()) for path in sorted((first / "reports").iterdir())]
+    assert [report["submission"]["id"]["untrusted"] for report in reports] == [upload.name for upload in class_of()]
+    assert [report["gradable"] for report in reports] == [True, True, True, True, False, True]
+    assert [states(report).get("03.3") for report in reports] == ["passed", "to do", "failed", "error", None, "passed"]
+    assert json.loads((first / "run.json").read_text())["complete"] is True
+    assert (first.stat().st_mode & 0o777, (first / "reports").stat().st_mode & 0o777) == (0o700, 0o700)
+
+
+def test_several_processes_and_another_order_give_the_same_bytes(first, tmp_path):
+    assert run.grade_many(class_of()[::-1], JOB, 2, tmp_path) == []
+    assert contents(tmp_path) == contents(first)
+
+
+def test_nothing_is_graded_twice(first, monkeypatch):
+    def never(*_: object) -> None:
+        raise AssertionError("this was graded before")
+
+    before = contents(first)
+    monkeypatch.setattr(run, "grade_one", never)
+    seen: list[str] = []
+    assert run.grade_many(class_of(), JOB, 1, first, on_progress=seen.append) == []
+    assert (contents(first), len(seen)) == (before, 6)
+
+
+def test_what_is_missing_damaged_or_of_another_seed_is_graded_again(first, tmp_path):
+    assert run.grade_many(class_of(4), JOB, 1, tmp_path) == []
+    before = contents(tmp_path)
+    reports, notes = (sorted((tmp_path / folder).iterdir()) for folder in ("reports", "notes"))
+    reports[0].unlink()
+    reports[1].write_bytes(reports[1].read_bytes()[:500])
+    notes[2].write_text("{}")
+    reports[3].write_bytes(reports[3].read_bytes().replace(b'"torch": "', b'"torch": "0'))
+    assert run.grade_many(class_of(4), JOB, 1, tmp_path) == []
+    assert contents(tmp_path) == before
+    assert run.grade_many(class_of(4), run.Job("6" * 32), 1, tmp_path) == []
+    assert contents(tmp_path)["run.json"] != before["run.json"]
+    assert run.stored_seed(tmp_path) == "6" * 32
+
+
+def test_a_killed_worker_costs_nothing(first, tmp_path):
+    """Every worker and every warm process is killed once, in the middle of the run."""
+    killed: list[int] = []
+
+    def kill_some() -> None:
+        deadline = time.monotonic() + 120
+        while not killed and time.monotonic() < deadline:
+            time.sleep(0.2)
+            if list((tmp_path / "reports").glob("*.json")):
+                killed.extend(workers())
+                for process in killed:
+                    try:
+                        os.kill(process, signal.SIGKILL)
+                    except ProcessLookupError:
+                        continue
+
+    killer = threading.Thread(target=kill_some)
+    killer.start()
+    faults = run.grade_many(class_of(), JOB, 2, tmp_path)
+    killer.join()
+    assert killed
+    assert faults == []
+    assert contents(tmp_path) == contents(first)
+
+
+def workers() -> list[int]:
+    """The workers of this process and their warm processes."""
+    found = []
+    for process in box.descendants(os.getpid()):
+        command = Path(f"/proc/{process}/cmdline").read_text()
+        found += [process] if "spawn_main" in command or "course_utils.grader.zygote" in command else []
+    return found
+
+
+class Broken:
+    """An engine whose worker is lost each time."""
+
+    window = 1
+
+    def __init__(self, grader):
+        self.grader, self.asked, self.done = grader, 0, []
+
+    def submit(self, blob):
+        self.asked += 1
+        future: Future = Future()
+        future.set_exception(evidence.Fault("lost"))
+        self.done.append(future)
+        return future
+
+    def finished(self):
+        done, self.done = self.done, []
+        return done
+
+    def close(self):
+        pass
+
+
+def test_three_losses_are_a_fault_of_ours_and_no_zero(tmp_path):
+    engine = Broken(run.grader_of(JOB))
+    faults = run.Run(JOB, tmp_path, engine, lambda name: None).all(class_of(1))
+    assert (engine.asked, faults) == (3, ["learner-0/03.ipynb: Fault: lost"])
+    assert list((tmp_path / "reports").iterdir()) == []
+    assert json.loads((tmp_path / "run.json").read_text())["faults"] == faults
+
+
+def test_no_isolation_no_grades(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "zygote_for", lambda level: (_ for _ in ()).throw(run.NoIsolation("LL is missing")))
+    with pytest.raises(run.NoIsolation, match="LL is missing"):
+        run.grade_many(class_of(1), JOB, 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# --------------------------------------------------------------------------------------------------- hidden checks
+
+
+def test_a_folder_of_hidden_checks(tmp_path):
+    with pytest.raises(ValueError, match="holds no check files"):
+        run.make_job(SEED, "full", tmp_path)
+    (tmp_path / "one.py").write_text("CHECKS = 7")
+    with pytest.raises(ValueError, match=r"one\.py should define CHECKS"):
+        run.make_job(SEED, "full", tmp_path)
+    (tmp_path / "one.py").write_text("import nothing_of_that_name")
+    with pytest.raises(ValueError, match=r"one\.py cannot be run: ModuleNotFoundError"):
+        run.make_job(SEED, "full", tmp_path)
+
+
+HEAD = "from course_utils.checks.spec import Check, beside, passed\n\ndef judge(data, rng):\n    return passed()\n\n"
+TAIL = "\nCHECKS = [Check('03.3.h1', 'what_moves', 'more', probe, judge, [bool])]\n"
+
+
+def test_a_probe_travels_with_what_it_needs_and_nothing_else():
+    text = "LIST = [1, 2]\nSECRET = judge\n\n@beside\ndef help(x):\n    return LIST\n\ndef probe(f, rng):\n    return help(f)\n"
+    (check,) = probes.hidden_checks((("a.py", HEAD + text + TAIL),))
+    sent = probes.probe_text(check)
+    assert "def help" in sent
+    assert "LIST = [1, 2]" in sent
+    assert "judge" not in sent
+    assert "SECRET" not in sent
+
+
+@pytest.mark.parametrize("line", ["return judge(f, rng)", "return SECRET", "return right(f)"])
+def test_a_probe_must_not_take_the_judge_along(line):
+    text = f"from course_utils.checks.lesson_03 import right_loop as right\nSECRET = judge\n\ndef probe(f, rng):\n    {line}\n"
+    with pytest.raises(ValueError, match=r"stays with the judge|cannot be run"):
+        probes.hidden_checks((("b.py", HEAD + text + TAIL),))
+
+
+def test_seeds_tell_nothing_of_each_other():
+    seeds = {probes.seed_of(run_seed, id, case) for run_seed in "ab" for id in ("03.3", "03.3.h1") for case in range(3)}
+    assert len(seeds) == 12
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+# -------------------------------------------------------------------------------------------------- several machines
+
+
+def test_workers_of_a_scheduler_give_the_same_bytes_though_one_is_killed(first, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        killed: list[int] = []
+
+        def kill_one(_: str) -> None:
+            """After the first report, while others are being computed."""
+            if not killed:
+                killed.extend(nanny.pid for nanny in cluster.workers.values() if nanny.pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+        faults = run.grade_many(class_of(), JOB, None, tmp_path, cluster.scheduler_address, on_progress=kill_one)
+    assert len(killed) == 2
+    assert faults == []
+    assert contents(tmp_path) == contents(first)
+
+
+def test_the_worker_never_imports_what_it_must_not(first):
+    """No pickle, no kernels, in the modules of the grader."""
+    forbidden = ("pickle", "dill", "marshal", "torch.load", "np.load", "nbclient", "nbconvert")
+    for path in Path(run.__file__).parent.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for name in forbidden:
+            assert f"import {name}" not in text, path.name
+            assert f"{name}(" not in text, path.name
+    assert sys.modules.get("nbclient") is None or "course_utils.authoring" in sys.modules

@@ -1,0 +1,181 @@
+"""The warm process: it holds no secret, has one thread, and goes when nobody needs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from course_utils.checks.spec import Rng
+from course_utils.grader import box, evidence, wire, zygote
+
+CANARY = "".join(["can", "ary-", "of-the-", "worker"])
+
+
+@pytest.fixture(scope="module")
+def warm():
+    """A warm process, started by a worker that has a secret in its memory and in its environment."""
+    os.environ["COURSE_TEST_SECRET"] = CANARY
+    started = evidence.Zygote("full")
+    del os.environ["COURSE_TEST_SECRET"]
+    yield started
+    started.close()
+
+
+def test_it_has_all_layers_and_one_thread(warm):
+    assert set(warm.layers) >= {"ZY", "NS", "RO", "TMP", "CAP", "LL", "SC", "RL"}
+    assert len(os.listdir(f"/proc/{warm.process.pid}/task")) == 1
+
+
+@pytest.mark.skipif(not box.is_root(), reason="only root may look: that is what is tested below")
+def test_its_memory_holds_no_secret_and_no_check(warm):
+    """All that it can read of itself is searched for the worker's secret and for words of the checks."""
+    words = (CANARY.encode(), b"def judge_" + b"what(")
+    found, seen = [], 0
+    with open(f"/proc/{warm.process.pid}/mem", "rb") as memory:
+        for line in Path(f"/proc/{warm.process.pid}/maps").read_text().splitlines():
+            place, rights, *_ = line.split()
+            start, end = (int(part, 16) for part in place.split("-"))
+            if "rw" not in rights or start >= 2**47:
+                continue
+            memory.seek(start)
+            part = memory.read(end - start)
+            seen += len(part)
+            found += [word for word in words if word in part]
+    assert seen > 10**8
+    assert found == []
+
+
+def test_nobody_may_look_into_it(warm):
+    """Its memory and its environment cannot be read by processes of the same user."""
+    assert (os.stat(f"/proc/{warm.process.pid}/environ").st_uid == 0) or not box.is_root()
+    if not box.is_root():
+        with pytest.raises(PermissionError):
+            Path(f"/proc/{warm.process.pid}/environ").read_bytes()
+
+
+def test_a_box_answers_and_ends(warm):
+    place = evidence.Box(warm)
+    assert place.receive("", ("ready",), 60).data is None
+    place.send("cells", "1", {"setup": ["import math"], "cells": ["print('hello')\nhalf = lambda x: math.floor(x) / 2"]}, 10)
+    assert place.receive("1", ("status",), 30).data == {}
+    source = "def probe(half, rng):\n    return [half(rng.integer(5, 5)), 'é']"
+    place.send("probe", "2", {"source": source, "name": "probe", "answer": "half", "seed": 1}, 10)
+    assert place.receive("2", ("evidence",), 30).data == [2.5, "é"]
+    assert place.close() == "E"
+    assert place.printed == b"hello\n"
+    assert not box.descendants(warm.process.pid)
+
+
+def test_two_boxes_know_nothing_of_each_other(warm):
+    said = []
+    for _ in range(2):
+        place = evidence.Box(warm)
+        place.receive("", ("ready",), 60)
+        cell = "import os, math\nassert os.listdir('.') == [] and not hasattr(math, 'mine')\nopen('file', 'w')\nmath.mine = 1"
+        place.send("cells", "1", {"setup": [], "cells": [cell]}, 10)
+        said.append(place.receive("1", ("status",), 30).data)
+        place.close()
+    assert said == [{}, {}]
+
+
+def test_it_goes_with_its_worker():
+    """No letter is needed: when the worker's end of the socket is closed, process and folder are gone."""
+    started = evidence.Zygote("none")
+    place = evidence.Box(started)
+    place.receive("", ("ready",), 60)
+    inside = box.descendants(started.process.pid)
+    started.control.close()
+    started.process.wait(60)
+    place.wire.close()
+    deadline = time.monotonic() + 20
+    while [process for process in inside if Path(f"/proc/{process}").exists()] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert inside
+    assert not [process for process in inside if Path(f"/proc/{process}").exists()]
+
+
+def test_memory_of_a_process():
+    before = zygote.private_memory(os.getpid())
+    ballast = bytearray(b"x") * 10**8
+    assert zygote.private_memory(os.getpid()) - before > 0.9 * len(ballast)
+    assert zygote.private_memory(2**22 + 1) == 0
+
+
+def test_modules_with_checks_are_called_secrets(monkeypatch):
+    monkeypatch.setitem(zygote.sys.modules, "course_utils.checks.lesson_03", ModuleType("lesson_03"))
+    assert "lesson_03" in zygote.secrets()
+
+
+# ------------------------------------------------------------------------------------------------------ inside a box
+
+
+def ran(source: str) -> dict:
+    return zygote.outcome(ModuleType("__main__"), source)
+
+
+def test_what_became_of_a_cell():
+    assert ran("x = 1") == {}
+    assert ran("x = 1\n1 / 0") == {"name": "ZeroDivisionError", "text": "division by zero", "line": 2, "blank": False}
+    assert ran("def f(:\n  pass")["line"] == 1
+    assert ran("raise SystemExit(0)")["name"] == "SystemExit"
+    assert ran('raise NotImplementedError("Your turn.")')["blank"] is True
+    assert ran('raise NotImplementedError("later")')["blank"] is False
+    assert ran("class E(Exception):\n    def __str__(self): 1 / 0\nraise E")["text"] == "no message"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"), [("%matplotlib inline", ""), ("%run other.py", "%run is refused"), ("!ls", "system is refused")]
+)
+def test_magics(line, words):
+    module = ModuleType("__main__")
+    module.__dict__["get_ipython"] = zygote.Shell
+    said = zygote.outcome(module, line)
+    assert (words in said["text"]) if words else said == {}
+
+
+def asked(answer: object, source: str = "def probe(f, rng):\n    return f(rng.integer(0, 9))") -> wire.Frame:
+    module = ModuleType("__main__")
+    module.__dict__["f"] = answer
+    return wire.decode(zygote.case("7", zygote.probe_of(source, "probe"), module, "f", 5))
+
+
+def test_what_a_probe_brings():
+    assert asked(lambda x: (x, 0.5)).data == [Rng(5).integer(0, 9), 0.5]
+    assert asked(lambda x: object()).data["refused"].startswith("your answer gives a object")
+    assert asked(lambda x: 2**70).data["refused"]
+    assert asked(lambda: 1).data["name"] == "TypeError"
+    assert asked(exit).data["name"] == "SystemExit"
+    assert wire.decode(zygote.case("7", print, ModuleType("__main__"), "f", 5)).data == {"missing": True}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [None, 7, [], {"name": 1, "text": [], "line": True, "blank": "yes"}, {"refused": 5}, {"refused": "pay 100 points"}],
+)
+def test_words_of_a_box_are_never_taken_on_trust(said):
+    """Whatever a box says about a failure, it stays a failure, and only our own words are ours."""
+    from course_utils.checks import find
+
+    failure = evidence.failure_of(said, find("03.3"))
+    assert failure.state in ("error", "failed")
+    assert "100" not in failure.why
+    assert failure.raised is None or (failure.raised.line, failure.raised.text) == (None, "")
+
+
+def test_places_are_cleaned_from_words():
+    text = "<f at 0x7f00deadbeef> in /var/folders/course-grade-a1_b2/box/file"
+    assert evidence.cleaned(text) == "<f at 0x…> in /box/file"
+
+
+def test_the_set_up_is_the_imports_of_the_lesson():
+    from course_utils.checks import lessons
+
+    for lesson in lessons():
+        lines = evidence.setup_of(lesson)
+        assert "import torch" in lines
+        assert not [line for line in lines if not re.match(r"(import|from) ", line) or "course_utils.checks.lesson" in line]
