@@ -236,9 +236,7 @@ for name, half in {"frozen half": frozen, "learning half": learning}.items():
     print(f"{name}: {values:,} values in", ", ".join(part for part, _ in half.named_children()))
 images, labels = next(iter(data.val))
 features = frozen(images.to(run.device))
-print(
-    f"one picture: {images[0].numel():,} numbers go in, {features[0].numel()} come out at the cut"
-)
+print(f"one picture: {images[0].numel():,} numbers go in, {features[0].numel()} come out")
 print("the learning half holds the head of the model itself:", learning.fc is model.fc)
 
 # %% [markdown]
@@ -298,10 +296,9 @@ print(f"your guess {guess}; measured {(halfway - started) / (ended - halfway):.0
 # %%
 differences = []
 for long, short in zip(on_pictures, on_features):
-    print(
-        f"epoch {long.number:2}: loss {long.train.loss:.6f} on pictures, {short.train.loss:.6f} on features"
-    )
-    differences.append(abs(long.train.loss - short.train.loss))
+    a, b = long.train.loss, short.train.loss
+    print(f"epoch {long.number:2}: loss {a:.6f} on pictures, {b:.6f} on features")
+    differences.append(abs(a - b))
 print(f"largest difference: {max(differences):.6f}")
 
 # %% [markdown]
@@ -321,15 +318,12 @@ print(f"largest difference: {max(differences):.6f}")
 
 # %%
 adam = train_head(learning, train, val, torch.optim.Adam, lr=0.001)
-losses = {
-    "SGD, train": [epoch.train.loss for epoch in on_features],
-    "SGD, val": [epoch.val.loss for epoch in on_features],
-    "Adam, train": [epoch.train.loss for epoch in adam],
-    "Adam, val": [epoch.val.loss for epoch in adam],
-}
-plots.lines(
-    losses, title="Two recipes, learning rate 0.001", x="epoch", y="loss per picture", start=1
-)
+losses = {}
+for name, history in {"SGD": on_features, "Adam": adam}.items():
+    losses[f"{name}, train"] = [epoch.train.loss for epoch in history]
+    losses[f"{name}, val"] = [epoch.val.loss for epoch in history]
+title = "Two recipes, learning rate 0.001"
+plots.lines(losses, title=title, x="epoch", y="loss per picture", start=1)
 
 # %% [markdown]
 # Adam's loss is lower, and neither is done: after ten epochs all four lines still fall. So ten epochs of the classical recipe are

@@ -175,10 +175,9 @@ guess_fast, guess_slow = "", ""  # your guesses: "head" or "all"
 
 # %%
 for lr, guess in ((0.1, guess_fast), (0.01, guess_slow)):
-    found = {name: measure(name, rates=[lr], seeds=[0])[0]["val"] for name in ("head", "all")}
-    print(
-        f"rate {lr}: your guess {guess or '…'}; measured head {found['head']:.2f}, all {found['all']:.2f}"
-    )
+    records = {name: measure(name, rates=[lr], seeds=[0])[0] for name in ("head", "all")}
+    found = {name: round(record["val"], 2) for name, record in records.items()}
+    print(f"rate {lr}: your guess {guess or '…'}; measured {found}")
 
 # %% [markdown]
 # The same pictures, the same code, and another winner. At 0.1, `all` is far behind `head`; at 0.01 it is far ahead.
