@@ -13,9 +13,12 @@ The order of the calls matters: most are impossible, useless or undone in anothe
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import importlib.util
 import mmap
 import os
 import platform
+import re
 import resource
 import shutil
 import signal
@@ -73,6 +76,40 @@ def user_for(process: int) -> int:
     return 60_580 + process % 600 if is_root() else os.geteuid()
 
 
+def demand_readable(level: str) -> None:
+    """Raise `NoIsolation`, before anything slow is started, if the user of a box cannot read Python, torch or the course.
+
+    With namespaces the folders above them do not matter; without, a Python below root's home is out of reach.
+    """
+    if not is_root() or "UID" not in LEVELS[level] or "NS" in LEVELS[level]:
+        return
+    torch = importlib.util.find_spec("torch")
+    for path in (os.__file__, str(PACKAGE / "__init__.py"), torch and torch.origin):
+        if path and not readable_by(user_for(os.getpid()), path):
+            raise NoIsolation(
+                f"isolation {level!r} gives a box a user of its own, who cannot read {path}: use --isolation full, "
+                "or a Python and a course in a place that all users can read, such as /opt"
+            )
+
+
+def readable_by(uid: int, path: str) -> bool:
+    """Whether the user `uid` can read the file `path`: tried in a process of that user."""
+    child = os.fork()
+    if not child:
+        try:
+            become(uid)
+            os._exit(0 if os.access(path, os.R_OK) else 1)
+        finally:
+            os._exit(2)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def become(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
 # --------------------------------------------------------------------------------------- before and after the fork
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SUBREAPER = 1, 4, 36
@@ -113,35 +150,45 @@ BROKEN = 70  # exit status of a keeper or a box whose layers could not be put on
 
 
 def keep(plan: Plan, body: Callable[[], None]) -> int:
+    """The life of a keeper. Whatever comes in between, nothing of the box is left when it returns or raises."""
     leave(plan)
-    if "NS" not in plan.layers:
-        os.mkdir(plan.folder + INSIDE, 0o700)
-        os.chown(plan.folder + INSIDE, plan.uid, -1)
-    box = os.fork()
-    if not box:
-        try:
-            enter(plan)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        except BaseException as error:
-            print(f"course grade: no box: {error}", file=sys.stderr, flush=True)
-            os._exit(BROKEN)
-        try:
-            body()
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(0)
-    for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, lambda *_: kill(box))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    signal.alarm(plan.seconds)
-    _, status = os.waitpid(box, 0)
-    if "NS" not in plan.layers:
+    try:
+        if "NS" not in plan.layers:
+            os.mkdir(plan.folder + INSIDE, 0o700)
+            os.chown(plan.folder + INSIDE, plan.uid, -1)
+        box = start(plan, body)
+        for number in (signal.SIGTERM, signal.SIGALRM):
+            signal.signal(number, lambda *_: kill(box))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.alarm(plan.seconds)
+        _, status = os.waitpid(box, 0)
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGALRM})
         sweep()
         remove(plan.folder + INSIDE)
     return BROKEN if os.WIFEXITED(status) and os.WEXITSTATUS(status) == BROKEN else 0
+
+
+def start(plan: Plan, body: Callable[[], None]) -> int:
+    """Fork the box itself, which enters the layers and runs `body`; returns its process id."""
+    box = os.fork()
+    if box:
+        return box
+    try:
+        enter(plan)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    except BaseException as error:
+        with suppress(OSError):
+            print(f"course grade: no box: {error}", file=sys.stderr, flush=True)
+        os._exit(BROKEN)
+    try:
+        body()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(0)
 
 
 def kill(process: int) -> None:
@@ -156,7 +203,7 @@ def leave(plan: Plan) -> None:
         return
     dumpable(True)  # else the files of /proc/self belong to root
     Path("/proc/self/oom_score_adj").write_text("1000")
-    prctl(PR_SET_SUBREAPER, 1)
+    adopt_orphans()
     if "NS" in plan.layers and is_root():
         call("unshare", NAMESPACES)
     elif "NS" in plan.layers:
@@ -169,14 +216,18 @@ def leave(plan: Plan) -> None:
 
 
 def sweep() -> None:
-    """Kill whatever the box has left behind; orphans are the keeper's children."""
-    while True:
-        for process in descendants(os.getpid()):
-            kill(process)
-        try:
+    """Kill whatever is left below this process; orphans are the children of the keeper, or else of the warm process."""
+    with suppress(ChildProcessError):  # there is none any more
+        while True:
+            os.waitpid(-1, os.WNOHANG)
+            for process in descendants(os.getpid()):
+                kill(process)
             os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+
+
+def adopt_orphans() -> None:
+    if LINUX:
+        prctl(PR_SET_SUBREAPER, 1)
 
 
 def remove(folder: str) -> None:
@@ -187,8 +238,60 @@ def remove(folder: str) -> None:
             os.chmod(path, 0o700)
             shutil.rmtree(path, ignore_errors=True)
 
-    shutil.rmtree(folder, onerror=unlock)
+    if not is_root():  # for root no lock exists, and a path may be a trap
+        shutil.rmtree(folder, onerror=unlock)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------------------------------ work folders
+
+
+@contextmanager
+def work_folder() -> Iterator[str]:
+    """A folder for boxes, locked as long as it is used; those that killed processes have left are removed before."""
+    remove_abandoned(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=f"course-grade-{os.getpid()}_") as folder:
+        os.chmod(folder, 0o711)  # the user of a box must get to its work folder
+        lock = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            os.close(lock)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the work folders of this user whose process is dead, and what their trials have left beside them."""
+    for path in sorted(parent.glob("course-grade-*")):
+        name = re.fullmatch(r"course-grade-(\d{1,9})_\w+(\.secret|\.new)?", path.name)
+        with suppress(OSError):
+            if not name or path.lstat().st_uid != os.geteuid() or is_alive(int(name[1])):
+                continue
+            if not name[2]:
+                remove_if_unlocked(path)
+            elif not path.with_suffix("").exists():
+                path.unlink()
+
+
+def remove_if_unlocked(folder: Path) -> None:
+    """In another container the same numbers are other processes, but a lock is a lock."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove(str(folder))
+    finally:
+        os.close(lock)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it belongs to somebody else
+        return True
+    return True
 
 
 def descendants(process: int) -> list[int]:
@@ -215,9 +318,7 @@ def enter(plan: Plan) -> None:
     os.chdir(work)
     os.environ.update(HOME=work, TMPDIR=work, MPLCONFIGDIR=work)
     if "UID" in plan.layers:
-        os.setgroups([])
-        os.setresgid(plan.uid, plan.uid, plan.uid)
-        os.setresuid(plan.uid, plan.uid, plan.uid)
+        become(plan.uid)
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of the user clears it
     if "CAP" in plan.layers:
         drop_capabilities()
@@ -632,7 +733,6 @@ ADVICE = {
 
 def facts() -> list[Fact]:
     """What `course grade --doctor` shows: every layer, tried on this machine."""
-    with tempfile.TemporaryDirectory(prefix="course-grade-") as folder:
-        os.chmod(folder, 0o711)
+    with work_folder() as folder:
         found = prove(folder)
     return [Fact(layer, not found[layer], found[layer], ADVICE.get(layer, "") if found[layer] else "") for layer in LAYERS]

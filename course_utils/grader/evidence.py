@@ -190,6 +190,7 @@ zygotes: dict[str, Zygote] = {}
 def zygote_for(level: str) -> Zygote:
     """The warm process of this worker, started when it is first needed."""
     if level not in zygotes:
+        box.demand_readable(level)
         box.dumpable(False)
         zygotes[level] = Zygote(level)
     return zygotes[level]

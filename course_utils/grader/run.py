@@ -24,7 +24,7 @@ import torch
 import torchvision
 
 from course_utils.checks import lesson_module, lessons
-from course_utils.grader.box import NoIsolation
+from course_utils.grader.box import NoIsolation, demand_readable
 from course_utils.grader.evidence import KEPT, Fault, Job, Tried, close_zygotes, collect, zygote_for
 from course_utils.grader.judge import Verdict, exercise_of, is_hidden, judge_exercise, settle
 from course_utils.grader.probes import Hidden, checks_for, hidden_checks, text_of
@@ -269,6 +269,7 @@ class Cluster:
 def engine_for(job: Job, jobs: int | None, scheduler: str | None) -> Engine:
     if scheduler:
         return Cluster(job, scheduler)
+    demand_readable(job.isolation)  # before a pool is started, which takes long
     jobs = jobs or default_jobs()
     return Pool(job, jobs) if jobs > 1 else Here(job)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -126,15 +127,96 @@ def test_as_root_a_box_has_a_user_of_its_own(folder):
     assert in_a_box({"UID"}, folder, lambda: (os.getresuid(), os.getgroups())) == f"({(uid,) * 3}, [])"
 
 
-def test_a_keeper_ends_its_box_when_told(folder):
-    plan = box.Plan(frozenset({"NS"}), folder, box.user_for(os.getpid()))
-    keeper = box.fork_box(plan, lambda: time.sleep(100))
-    time.sleep(0.3)
+@pytest.mark.parametrize("layers", [{"NS"}, set()], ids=["namespaces", "none"])
+def test_a_keeper_that_is_told_to_end_leaves_no_process_and_no_file(layers, folder):
+    """Not even a grandchild in a session of its own."""
+    reader, writer = os.pipe()
+
+    def stay() -> None:
+        Path("file").touch()
+        if not os.fork():
+            os.setsid()
+        os.write(writer, b".")
+        time.sleep(100)
+
+    keeper = box.fork_box(box.Plan(frozenset(layers), folder, box.user_for(os.getpid())), stay)
+    os.read(reader, 1), os.read(reader, 1)
     inside = box.descendants(keeper)
     os.kill(keeper, signal.SIGTERM)
     os.waitpid(keeper, 0)
-    assert inside
+    os.close(reader), os.close(writer)
+    assert len(inside) == 2
     assert not [process for process in inside if Path(f"/proc/{process}").exists()]
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("broken", ["chown", "waitpid"])
+def test_a_keeper_that_fails_leaves_no_process_and_no_file(broken, folder, monkeypatch):
+    """Before there is a box, and after."""
+    whole = getattr(os, broken)
+
+    def fail_once(*arguments):
+        monkeypatch.setattr(os, broken, whole)
+        time.sleep(0.5)
+        raise OSError("as an exercise")
+
+    monkeypatch.setattr(os, broken, fail_once)
+    keeper = box.fork_box(box.Plan(frozenset(), folder, box.user_for(os.getpid())), lambda: time.sleep(2))
+    monkeypatch.setattr(os, broken, whole)
+    started = time.monotonic()
+    _, status = os.waitpid(keeper, 0)
+    assert os.waitstatus_to_exitcode(status) == box.BROKEN
+    assert time.monotonic() - started < 1.8
+    assert os.listdir(folder) == []
+    assert not box.descendants(os.getpid())
+
+
+def test_what_killed_processes_left_is_removed_at_the_next_start(tmp_path):
+    """Only work folders of dead processes that nobody has locked, and no link is followed."""
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    abandoned, locked = tmp_path / f"course-grade-{child}_a1", tmp_path / f"course-grade-{child}_b2"
+    used, strange = tmp_path / f"course-grade-{os.getpid()}_a1", tmp_path / "course-grade-home"
+    for path in (abandoned / "box" / "locked", locked, used, strange):
+        path.mkdir(parents=True)
+    (tmp_path / "link").touch()
+    (abandoned / "box" / "link").symlink_to(tmp_path)
+    (abandoned / "box" / "locked").chmod(0)
+    (tmp_path / f"course-grade-{child}_c3").symlink_to(strange)
+    for path in (abandoned, locked):
+        path.with_suffix(".secret").touch()
+    holder = os.open(locked, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    box.remove_abandoned(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    os.close(holder)
+    assert left == {"link", f"course-grade-{child}_c3", used.name, strange.name, locked.name, f"{locked.name}.secret"}
+
+
+def test_a_work_folder_in_use_survives_the_start_of_another(monkeypatch):
+    with box.work_folder() as folder:
+        monkeypatch.setattr(box, "is_alive", lambda process: False)
+        box.remove_abandoned(Path(folder).parent)
+        assert os.path.isdir(folder)
+    assert not os.path.exists(folder)
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can become another user")
+def test_a_python_that_the_user_of_a_box_cannot_read_is_refused_at_once(tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    (tmp_path / "__init__.py").touch()
+    monkeypatch.setattr(box, "PACKAGE", tmp_path)
+    monkeypatch.setattr(box.os, "__file__", "/etc/passwd")
+    monkeypatch.setattr(box.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(box.NoIsolation, match=f"cannot read {tmp_path}/__init__.py: use --isolation full"):
+        box.demand_readable("basic")
+    box.demand_readable("full")
+    (tmp_path / "__init__.py").chmod(0o644)
+    for parent in (tmp_path, *tmp_path.parents[:-2]):
+        parent.chmod(0o711)
+    box.demand_readable("basic")
 
 
 @pytest.mark.parametrize("layers", [{"NS"}, set()], ids=["namespaces", "none"])

@@ -156,6 +156,22 @@ def test_nothing_is_graded_without_the_isolation_asked_for(tmp_path, submissions
     assert not (tmp_path / "grades" / "grades.csv").exists()
 
 
+@pytest.mark.skipif(not box.is_root(), reason="only root gives a box a user of its own")
+@pytest.mark.parametrize("arguments", [["--jobs", 2], ["--jobs", 1], None])
+def test_a_python_that_a_box_cannot_read_is_named_at_once(tmp_path, submissions, monkeypatch, capsys, arguments):
+    """No process is started that would first import torch."""
+    for place, name in ((run, "ProcessPoolExecutor"), (evidence.subprocess, "Popen")):
+        monkeypatch.setattr(place, name, lambda *_, **__: pytest.fail("a process was started"))
+    monkeypatch.setattr(evidence, "zygotes", {})
+    monkeypatch.setattr(box, "readable_by", lambda uid, path: path != box.os.__file__)
+    given = [submissions, "--out", tmp_path / "grades", *arguments] if arguments else [submissions / "anna" / "03.ipynb"]
+    assert grade(*given, isolation="basic") == 4
+    said = capsys.readouterr().err
+    assert f"who cannot read {box.os.__file__}: use --isolation full, or a Python" in said
+    assert "Nothing was graded" in said
+    assert not (tmp_path / "grades").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

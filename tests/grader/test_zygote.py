@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from pathlib import Path
 from types import ModuleType
@@ -81,6 +82,40 @@ def test_two_boxes_know_nothing_of_each_other(warm):
         said.append(place.receive("1", ("status",), 30).data)
         place.close()
     assert said == [{}, {}]
+
+
+def test_a_killed_keeper_leaves_no_process_and_no_file():
+    """Not even where no namespace ends with it: the warm process takes over, and goes on."""
+    started = evidence.Zygote("none")
+    cell = "import os, time\nopen('file', 'w').close()\nif not os.fork():\n    os.setsid()\n    time.sleep(100)"
+    place = evidence.Box(started)
+    place.receive("", ("ready",), 60)
+    place.send("cells", "1", {"setup": [], "cells": [cell]}, 10)
+    place.receive("1", ("status",), 30)
+    (keeper,) = [one for one in box.descendants(started.process.pid) if parent_of(one) == started.process.pid]
+    assert len(box.descendants(keeper)) == 2
+    assert os.listdir(started.folder) == ["box"]
+    os.kill(keeper, signal.SIGKILL)
+    assert place.close() == "E"
+    assert box.descendants(started.process.pid) == []
+    assert os.listdir(started.folder) == []
+    again = evidence.Box(started)
+    again.receive("", ("ready",), 60)
+    assert again.close() == "E"
+    started.close()
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_what_a_killed_warm_process_leaves_the_next_one_removes():
+    killed = evidence.Zygote("none")
+    killed.process.kill()
+    killed.close()
+    assert os.path.isdir(killed.folder)
+    evidence.Zygote("none").close()
+    assert not os.path.exists(killed.folder)
 
 
 def test_it_goes_with_its_worker():
