@@ -1,4 +1,4 @@
-# 14. A large file, a sparse one, a link to itself.
+# 14. A large file, a sparse one, a link to itself, and one to everything, which the removal of the work folder must not follow.
 # expect 03.3 failed
 # prints written: \[\]
 
@@ -20,6 +20,12 @@ try:
 except OSError as error:
     print("sparse:", error.strerror)
 os.symlink("loop", "loop")
+os.symlink("/", "everything")
+try:
+    with open("loop", "w"):
+        written.append("through a loop of links")
+except OSError as error:
+    print("loop:", error.strerror)
 print("written:", written)
 
 

@@ -1,9 +1,10 @@
-# 35. Memory that the limits of a process do not count: segments, anonymous files, the work folder.
+# 35. Memory that the limits of a process do not count: segments, anonymous files, full pipes.
 # expect 03.3 failed
 # prints got: \[\]
 
 # %% 03.3
 import ctypes
+import fcntl
 import os
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -17,6 +18,19 @@ except OSError:
     pass
 if libc.syscall(447, 0) >= 0:
     got.append("a secret anonymous file")
+pipes, held = [], 0
+try:
+    while True:
+        pipes += os.pipe()
+        fcntl.fcntl(pipes[-1], fcntl.F_SETPIPE_SZ, 2**20)
+        os.set_blocking(pipes[-1], False)
+        held += os.write(pipes[-1], bytes(2**20))
+except OSError as error:
+    print("pipes:", error.strerror)
+for descriptor in pipes:
+    os.close(descriptor)
+if held > 2**26:
+    got.append(f"{held} bytes in pipes")
 print("got:", got)
 
 

@@ -1,6 +1,6 @@
 """Every attack of this folder, handed in with right answers to the other exercises, and what must come of it.
 
-An attack is a file `NN_name.py`; NN is its row in the table of threats in docs/instructors.md. Its head says what it tries, and
+An attack is a file `NN_name.py`; NN is its row in the table of threats in README.md beside it. Its head says what it tries, and
 
     # expect 03.3 failed error: words      the state of the exercise (one of these), and words of the verdict or the exception
     # prints found: \\[\\]                   a pattern that the output of the answer must match
