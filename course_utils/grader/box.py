@@ -232,15 +232,19 @@ def adopt_orphans() -> None:
 
 def remove(folder: str) -> None:
     """Remove a work folder, also one whose owner has locked parts of it; nobody writes into it any more."""
-
-    def unlock(_: object, path: str, __: object) -> None:
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.chmod(path, 0o700)
-            shutil.rmtree(path, ignore_errors=True)
-
-    if not is_root():  # for root no lock exists, and a path may be a trap
-        shutil.rmtree(folder, onerror=unlock)
+    if not is_root():  # for root no lock exists
+        unlock(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def unlock(folder: str) -> None:
+    """Open the folder and those in it to their owner, each before it is looked into."""
+    with suppress(OSError):  # it is not there any more
+        os.chmod(folder, 0o700)
+        for path, names, _ in os.walk(folder):
+            for name in names:
+                if not os.path.islink(inner := os.path.join(path, name)):
+                    os.chmod(inner, 0o700)
 
 
 # ------------------------------------------------------------------------------------------------------ work folders
