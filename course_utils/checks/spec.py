@@ -84,7 +84,7 @@ class Check:
     points: int = 1
     cases: int = 3
     after: tuple[str, ...] = ()
-    limit_s: float = 10.0
+    limit_s: float = 5.0
 
 
 def beside(function: Callable[..., T]) -> Callable[..., T]:

@@ -51,6 +51,10 @@ class Lost(Exception):
     """The box is gone, or talks nonsense: its answer's own doing."""
 
 
+class Forged(Lost):
+    """It talks nonsense. What it prints from then on depends on when it is ended, so no word of it is kept."""
+
+
 class Late(Exception):
     """No reply in time."""
 
@@ -129,7 +133,7 @@ class Box:
             if self.wire.fileno() in ready:
                 self.fill()
         if frame.id != id or frame.kind not in kinds:
-            raise Lost("wrote to the grader's wire")
+            raise Forged("wrote to the grader's wire")
         return frame
 
     def next_frame(self) -> wire.Frame | None:
@@ -139,7 +143,7 @@ class Box:
                 return None
             frame = wire.decode(bytes(self.buffer[:size]))
         except wire.WireError as error:
-            raise Lost(f"wrote to the grader's wire ({error})") from None
+            raise Forged(f"wrote to the grader's wire ({error})") from None
         del self.buffer[:size]
         return frame
 
@@ -234,18 +238,18 @@ def attempt(check: Check, cells: list[str], job: Job) -> Tried:
     if any(len(cell) > wire.STRING for cell in cells):
         return Tried((Failure(ERROR, f"the cell is longer than {wire.STRING:,} characters"),), Output())
     cases: list[Evidence | Failure] = []
-    place, last = Box(zygote_for(job.isolation)), None
+    place, last, forged = Box(zygote_for(job.isolation)), None, False
     try:
         for case in run_cases(place, check, cells, job):
             cases.append(case)
     except Late:
         last = Failure(TIMEOUT, "it took too long, twice: is there a loop without an end?")
     except Lost as error:
-        last = Failure(ERROR, f"it {error}")
+        last, forged = Failure(ERROR, f"it {error}"), isinstance(error, Forged)
     letter = place.close()
     if last and letter == "M":
         last = Failure(ERROR, f"it took more than {box.MEMORY // box.GIB} GiB of memory")
-    return Tried((*cases, *([last] if last else [])), output_of(place))
+    return Tried((*cases, *([last] if last else [])), Output() if forged else output_of(place))
 
 
 def run_cases(place: Box, check: Check, cells: list[str], job: Job) -> Iterator[Evidence | Failure]:

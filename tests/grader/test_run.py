@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import signal
@@ -13,33 +12,18 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from handed_in import notebook, shipped, states
 
 from course_utils.checks import lesson_module, lessons
 from course_utils.grader import box, evidence, probes, run
 from course_utils.grader.submission import Upload
-from course_utils.profiles import HOME
 
 SEED = "5" * 32
 JOB = run.Job(SEED)
 
 
-def notebook(lesson: str, cells: dict[str, str], folder: str = "notebooks") -> bytes:
-    """The lesson with these texts in the cells of these exercises."""
-    (path,) = (HOME / folder).glob(f"{lesson}_*.ipynb")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    for cell in content["cells"]:
-        id = cell["id"].removeprefix("exercise-").replace("-", ".")
-        if cell["id"].startswith("exercise-") and id in cells:
-            cell["source"] = cells[id]
-    return json.dumps(content).encode()
-
-
 def graded(blob: bytes) -> dict:
     return json.loads(run.grade_one(blob, JOB)[0])
-
-
-def states(report: dict) -> dict[str, str]:
-    return {exercise["id"]: exercise["state"] for exercise in report["exercises"]}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,27 +41,6 @@ def test_solutions_get_all_points_and_blanks_none(lesson):
     assert report["score"] == report["max"] > 0, report
     report = graded(notebook(lesson, {}))
     assert (report["score"], set(states(report).values())) == (0, {"to do"})
-
-
-def cell_of(lesson: str, function: object, answer: str) -> str:
-    """A cell that holds one of the answers shipped with the checks, and all that it needs."""
-    module = lesson_module(lesson)
-    name = getattr(function, "__name__", "")
-    text = inspect.getsource(module) if hasattr(module, name) else ""
-    return f"{text.replace('from __future__ import annotations', '')}\n\n\n{answer} = {name}\n"
-
-
-def shipped(lesson: str) -> list[dict[str, tuple[str, str]]]:
-    """Notebooks made of the shipped answers: for each exercise the text of its cell, and words of the verdict ("" if right)."""
-    module, found = lesson_module(lesson), []
-    for check in module.CHECKS:
-        answers = [(function, words) for function, words in module.WRONG[check.id]]
-        answers += [(function, "") for function in module.RIGHT[check.id]]
-        usable = [(function, words) for function, words in answers if hasattr(module, getattr(function, "__name__", "-"))]
-        for number, (function, words) in enumerate(usable):
-            found += [{}] if number == len(found) else []
-            found[number][check.id] = cell_of(lesson, function, check.answer), words
-    return found
 
 
 @pytest.mark.parametrize("lesson", lessons())
