@@ -7,6 +7,7 @@ import random
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -90,6 +91,24 @@ def offline_and_seeded(request: pytest.FixtureRequest) -> Iterator[None]:
 def reached() -> list[str]:
     """What the test has reached for so far; a test that takes this one may be refused."""
     return REACHED
+
+
+@cache
+def lacking() -> str:
+    """The layers of the grader's isolation "full" that do not work on this machine, each with its reason."""
+    from course_utils.grader import box
+
+    facts = box.facts()
+    if box.level_of(fact.layer for fact in facts if fact.works) == "full":
+        return ""
+    return ", ".join(f"{fact.layer}: {fact.why}" for fact in facts if not fact.works)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the whole sandbox is skipped where the machine cannot give it, such as inside a container, and says why."""
+    for item in items:
+        if item.get_closest_marker("sandbox") and lacking():
+            item.add_marker(pytest.mark.skip(reason=f"no isolation full here ({lacking()}); see `course grade --doctor`"))
 
 
 # ------------------------------------------------------------------------------------------------ things to test with

@@ -20,17 +20,20 @@ if libc.syscall(447, 0) >= 0:
     got.append("a secret anonymous file")
 pipes, held = [], 0
 try:
-    while True:
+    while len(pipes) < 2000:
         pipes += os.pipe()
-        fcntl.fcntl(pipes[-1], fcntl.F_SETPIPE_SZ, 2**20)
         os.set_blocking(pipes[-1], False)
+        try:
+            fcntl.fcntl(pipes[-1], fcntl.F_SETPIPE_SZ, 2**20)
+        except OSError:  # as large as it is, then
+            pass
         held += os.write(pipes[-1], bytes(2**20))
 except OSError as error:
     print("pipes:", error.strerror)
 for descriptor in pipes:
     os.close(descriptor)
-if held > 2**26:
-    got.append(f"{held} bytes in pipes")
+if len(pipes) > 128 or held > 2**26:
+    got.append(f"{len(pipes)} ends of pipes with {held} bytes")
 print("got:", got)
 
 

@@ -25,6 +25,7 @@ from course_utils.grader import box, run
 from course_utils.grader.submission import read_submissions, safe_name
 from course_utils.grader.zygote import private_memory
 
+pytestmark = pytest.mark.sandbox
 JOB = run.Job("c1a55" + "0" * 27, hidden=(("hidden.py", HIDDEN),), cell_s=2)
 COUNT = 200
 PASSED, TO_DO, NOT_RIGHT = {"passed"}, {"to do"}, {"failed", "partial", "error"}
@@ -135,9 +136,9 @@ def packed(name: str, blob: bytes) -> bytes:
 
 
 def whole_class() -> dict[str, Handed]:
-    """By the name of its file, in an order that has nothing to do with its kind; the last ones have copied from others."""
-    found = [*right(), *blank(), *shipped_answers(), *one_wrong(), *hostile(), *unreadable()]
-    found += found[: COUNT - len(found)]
+    """By the name of its file, in an order that has nothing to do with its kind; the last four have copied from others."""
+    found = [*hostile(), *blank(), *shipped_answers(), *one_wrong(), *unreadable(), *right()][: COUNT - 4]
+    found += found[:4]
     random.Random(0).shuffle(found)
     return {f"learner-{number:03}{one.ending}": one for number, one in enumerate(found)}
 
@@ -204,7 +205,7 @@ def graded(tmp_path_factory) -> Run:
         handed = read_submissions(hand_in(base / "handed", list(CLASS)))
         faults = run.grade_many(handed, JOB, 2, base / "out", on_progress=memory)
         wait_for_the_end()
-        left = os.listdir(drafts)
+        left = [name for name in os.listdir(drafts) if not name.startswith("torchinductor_")]  # torch's own, when imported
     return Run(base / "out", faults, memory, left)
 
 

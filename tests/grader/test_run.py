@@ -18,6 +18,7 @@ from course_utils.checks import lesson_module, lessons
 from course_utils.grader import box, evidence, probes, run
 from course_utils.grader.submission import Upload
 
+pytestmark = pytest.mark.sandbox
 SEED = "5" * 32
 JOB = run.Job(SEED)
 
