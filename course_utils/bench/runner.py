@@ -110,7 +110,7 @@ def cores() -> int:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    return {"processor": processor(), "cores": cores(), "threads": threads, "system": platform.platform()}
+    return {"processor": processor(), "cores": cores(), "threads": threads, "system": platform.system()}
 
 
 def processor() -> str:
