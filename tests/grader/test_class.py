@@ -76,7 +76,7 @@ def right() -> Iterator[Handed]:
 
 
 def blank() -> Iterator[Handed]:
-    for number in range(3):
+    for number in range(2, 4):
         for lesson in lessons():
             yield Handed("blank", own(notebook(lesson, {}), number), dict.fromkeys(ids(lesson), TO_DO))
 
@@ -118,9 +118,9 @@ def unreadable() -> Iterator[Handed]:
     texts += [b'{"nbformat": 4, "cells": [{"source": {}}]}', b'{"nbformat": NaN, "cells": []}', b"[" * 10**5]
     texts += [
         solved.replace(b'"nbformat": 4', b'"nbformat": 4, "nbformat": 4'),
-        b" " * (11 << 20),
+        b'"notebook"',
         b"\x80\x04N.",
-        b"[0" + b",[]" * 10**6,
+        b"[0" + b",[]" * 250_000,
     ]
     yield from (Handed("unreadable", text) for text in texts)
     yield Handed("unreadable", b"PK no archive", ending=".zip")
@@ -228,7 +228,7 @@ def test_a_class_of_two_hundred():
     """Of all kinds, and handed in by different people: nearly no two files are equal."""
     kinds = Counter(one.kind.split()[0] for one in CLASS.values())
     assert len(CLASS) == COUNT
-    assert all(kinds[kind] >= 18 for kind in ("right", "blank", "shipped", "one", "hostile", "unreadable")), kinds
+    assert all(kinds[kind] >= 14 for kind in ("right", "blank", "shipped", "one", "hostile", "unreadable")), kinds
     assert len({one.blob for one in CLASS.values()}) > 190
 
 
