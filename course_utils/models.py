@@ -64,8 +64,10 @@ class Undrawn(TorchFunctionMode):
     """Inside, no layer is filled with initial values: for a network into which weights are loaded at once."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(function, "__module__", None) == "torch.nn.init" or function.__name__ in ("normal_", "uniform_"):
+        if getattr(function, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
+        if function.__name__ in ("normal_", "uniform_"):
+            return args[0].zero_()  # numbers that cut-off distributions accept: they draw until all lie inside
         return function(*args, **(kwargs or {}))
 
 

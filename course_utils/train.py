@@ -110,9 +110,10 @@ def forward(model: nn.Module, images: Inputs) -> Tensor:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
+        first = images if isinstance(images, Tensor) else images[0]
         raise ValueError(
-            f"batch norm cannot learn from so few numbers ({error}); use another batch size, "
-            "DataLoader(..., drop_last=True), larger pictures, or freeze the batch norm"
+            f"batch norm cannot learn from a batch of {len(first)} picture(s) of {tuple(first.shape[2:])} pixels; use "
+            "another batch size, DataLoader(..., drop_last=True), larger pictures, or freeze the batch norm"
         ) from error
 
 

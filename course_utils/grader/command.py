@@ -207,7 +207,7 @@ LAYERS = {
     "UID": "an own user",
 }
 MORE = """To get more, grade in a container of its own:
-  docker run --rm --network none --read-only --cap-drop ALL --cap-add SETUID --cap-add SETGID --cap-add KILL \\
+  docker run --rm --network none --read-only --cap-drop ALL --cap-add SETUID --cap-add SETGID --cap-add CHOWN --cap-add KILL \\
     --security-opt no-new-privileges --pids-limit 256 --memory 8g --tmpfs /tmp -v "$PWD":/course -w /course IMAGE \\
     course grade SUBMISSIONS --out DIR --isolation basic
 On Windows use WSL 2, where everything is as on Linux; on macOS a container or a virtual machine."""
