@@ -153,7 +153,7 @@ def test_a_keeper_that_is_told_to_end_leaves_no_process_and_no_file(layers, fold
 @pytest.mark.parametrize("broken", ["chown", "waitpid"])
 def test_a_keeper_that_fails_leaves_no_process_and_no_file(broken, folder, monkeypatch):
     """Before there is a box, and after."""
-    whole = getattr(os, broken)
+    whole, before = getattr(os, broken), set(box.descendants(os.getpid()))
 
     def fail_once(*arguments):
         monkeypatch.setattr(os, broken, whole)
@@ -161,14 +161,14 @@ def test_a_keeper_that_fails_leaves_no_process_and_no_file(broken, folder, monke
         raise OSError("as an exercise")
 
     monkeypatch.setattr(os, broken, fail_once)
-    keeper = box.fork_box(box.Plan(frozenset(), folder, box.user_for(os.getpid())), lambda: time.sleep(2))
+    keeper = box.fork_box(box.Plan(frozenset(), folder, box.user_for(os.getpid())), lambda: time.sleep(30))
     monkeypatch.setattr(os, broken, whole)
     started = time.monotonic()
     _, status = os.waitpid(keeper, 0)
     assert os.waitstatus_to_exitcode(status) == box.BROKEN
-    assert time.monotonic() - started < 1.8
+    assert time.monotonic() - started < 20
     assert os.listdir(folder) == []
-    assert not box.descendants(os.getpid())
+    assert set(box.descendants(os.getpid())) <= before
 
 
 def test_what_killed_processes_left_is_removed_at_the_next_start(tmp_path):
@@ -222,7 +222,7 @@ def test_a_python_that_the_user_of_a_box_cannot_read_is_refused_at_once(tmp_path
 @pytest.mark.parametrize("layers", [{"NS"}, set()], ids=["namespaces", "none"])
 def test_nothing_outlives_a_box(layers, folder):
     """A grandchild in a session of its own ends with the box, with namespaces and without."""
-    mark = Path(folder).with_suffix(".mark")
+    mark, before = Path(folder).with_suffix(".mark"), set(box.descendants(os.getpid()))
 
     def flee() -> str:
         if not os.fork():
@@ -237,7 +237,7 @@ def test_nothing_outlives_a_box(layers, folder):
     assert in_a_box(layers, folder, flee) == "fled"
     time.sleep(1.5)
     assert not mark.exists()
-    assert not box.descendants(os.getpid())
+    assert set(box.descendants(os.getpid())) <= before
 
 
 def test_a_locked_work_folder_is_removed(folder):
