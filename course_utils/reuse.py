@@ -183,7 +183,7 @@ def precompute(
         TypeError: if `loader` is not a `DataLoader` over a data set with a length.
         OSError: if the disk is full.
     """
-    with _same_dice():
+    with same_dice():
         _check(loader, views)
         folder, why_not = _folder_for(cache, frozen, loader.dataset, (views, half, device_of(frozen).type))
         features = stored(folder, memory_gb) if folder else None
@@ -226,7 +226,7 @@ def _dice() -> tuple:
 
 
 @contextmanager
-def _same_dice() -> Iterator[None]:
+def same_dice() -> Iterator[None]:
     """Afterwards all generators are as they were before."""
     python, numpy = random.getstate(), np.random.get_state()
     try:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from handed_in import cell_of, notebook, shipped, states
+from handed_in import cell_of, notebook, processes, shipped, states
 from test_attacks import ATTACKS, CANARY, HIDDEN
 from test_attacks import notebook as attacked
 
 from course_utils.checks import lesson_module, lessons
-from course_utils.grader import box, run
+from course_utils.grader import run
 from course_utils.grader.submission import read_submissions, safe_name
 from course_utils.grader.zygote import private_memory
 
@@ -170,18 +170,6 @@ class Memory:
         """For each process by how many megabytes the last third is above the first one, in the middle."""
         thirds = [(values[: len(values) // 3], values[-(len(values) // 3) :]) for values in self.taken.values()]
         return [(statistics.median(last) - statistics.median(first)) / 1e6 for first, last in thirds]
-
-
-def processes(*words: str) -> list[int]:
-    """The processes below this one whose command line has one of these words."""
-    found = []
-    for process in box.descendants(os.getpid()):
-        try:
-            command = Path(f"/proc/{process}/cmdline").read_text()
-        except OSError:  # it has ended
-            continue
-        found += [process] if any(word in command for word in words) else []
-    return found
 
 
 @dataclass(frozen=True)

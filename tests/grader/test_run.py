@@ -12,10 +12,10 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from handed_in import notebook, shipped, states
+from handed_in import notebook, processes, shipped, states
 
 from course_utils.checks import lesson_module, lessons
-from course_utils.grader import box, evidence, probes, run
+from course_utils.grader import evidence, probes, run
 from course_utils.grader.submission import Upload
 
 pytestmark = pytest.mark.sandbox
@@ -155,14 +155,7 @@ def test_a_killed_worker_costs_nothing(first, tmp_path):
 
 def workers() -> list[int]:
     """The workers of this process and their warm processes."""
-    found = []
-    for process in box.descendants(os.getpid()):
-        try:
-            command = Path(f"/proc/{process}/cmdline").read_text()
-        except OSError:  # it has ended
-            continue
-        found += [process] if "spawn_main" in command or "course_utils.grader.zygote" in command else []
-    return found
+    return processes("spawn_main", "course_utils.grader.zygote")
 
 
 class Broken:
