@@ -348,6 +348,25 @@ def test_fresh_numbers_do_not_change_the_verdict(id):
         assert one.judge(plain(one.probe(answer, Rng(seed))), Rng(seed)) == passed(), f"dice {seed}"
 
 
+def graded(id: str, answer: Any, seeds: range) -> list[Result | None]:
+    """What comes of an answer with these dice, one case each."""
+    with checks.in_passing():
+        return [checks.one_case(CHECKS[id], answer, seed) for seed in seeds]
+
+
+@pytest.mark.parametrize(("id", "right"), RIGHT, ids=lambda value: getattr(value, "__name__", value))
+def test_fresh_numbers_cost_no_other_right_answer_a_point(id, right):
+    """At grading the dice are new and secret: who is right must be right with all of them."""
+    assert graded(id, right, range(200, 206)) == [passed()] * 6
+
+
+@pytest.mark.parametrize(("id", "wrong", "words"), WRONG, ids=lambda value: getattr(value, "__name__", None))
+def test_fresh_numbers_help_no_wrong_answer(id, wrong, words):
+    """Two gradings, of as many cases as the check has."""
+    for begin in (300, 400):
+        assert any(one != passed() for one in graded(id, wrong, range(begin, begin + CHECKS[id].cases)))
+
+
 def test_how_long_the_checks_take(capsys):
     """A report, not a limit: a check should take below a second."""
     took = {}

@@ -73,7 +73,8 @@ Judge = Callable[[Any, Rng], Result]
 
 @dataclass(frozen=True)
 class Check:
-    """One exercise's test. `evidence` is the pattern that the probe's data must have before the judge sees it."""
+    """One exercise's test. `evidence` is the pattern that the probe's data must have before the judge sees it; `limit_s`
+    the seconds that `course grade` gives one case, at least ten times what the right answer needs."""
 
     id: str
     answer: str
@@ -84,7 +85,7 @@ class Check:
     points: int = 1
     cases: int = 3
     after: tuple[str, ...] = ()
-    limit_s: float = 5.0
+    limit_s: float = 3.0
 
 
 def beside(function: Callable[..., T]) -> Callable[..., T]:

@@ -183,7 +183,7 @@ class Box:
         if self.output >= 0:
             os.close(self.output)
             self.output = -1
-        if letter not in ("E", "M"):
+        if letter not in ("E", "C", "M"):
             raise Fault("a box could not be made" if letter == "X" else "a box could not be ended")
         return letter
 
@@ -214,21 +214,25 @@ class Tried:
 
     cases: tuple[Evidence | Failure, ...]
     output: Output
+    busy: bool = False  # the box computed all the time: if it was late, it will be late again
 
     @property
     def failure(self) -> Failure | None:
         return next((case for case in self.cases if isinstance(case, Failure)), None)
 
 
-def collect(check: Check, answers: dict[str, str], job: Job) -> Tried:
-    """The evidence for one check: the answer alone; after the answers above it if it needs a name; again if it was late."""
+def collect(check: Check, answers: dict[str, str], job: Job, *, again: bool = True) -> Tried:
+    """The evidence for one check: the answer alone; after the answers above it if it needs a name.
+
+    An answer that was late is tried once `again`, unless it computed all the time: then it was not the machine that was busy.
+    """
     id = exercise_of(check.id)
     tried = attempt(check, [answers[id]], job)
     above = [answers[other] for other in sorted(answers) if other < id]
     if above and tried.failure and tried.failure.raised and tried.failure.raised.name == "NameError":
         with_others = attempt(check, [*above, answers[id]], job)
         tried = tried if with_others.failure else with_others
-    if tried.failure and tried.failure.state == TIMEOUT:
+    if again and tried.failure and tried.failure.state == TIMEOUT and not tried.busy:
         tried = attempt(check, [answers[id]], job)
     return tried
 
@@ -243,13 +247,13 @@ def attempt(check: Check, cells: list[str], job: Job) -> Tried:
         for case in run_cases(place, check, cells, job):
             cases.append(case)
     except Late:
-        last = Failure(TIMEOUT, "it took too long, twice: is there a loop without an end?")
+        last = Failure(TIMEOUT, "it took too long: is there a loop without an end?")
     except Lost as error:
         last, forged = Failure(ERROR, f"it {error}"), isinstance(error, Forged)
     letter = place.close()
     if last and letter == "M":
         last = Failure(ERROR, f"it took more than {box.MEMORY // box.GIB} GiB of memory")
-    return Tried((*cases, *([last] if last else [])), Output() if forged else output_of(place))
+    return Tried((*cases, *([last] if last else [])), Output() if forged else output_of(place), letter == "C")
 
 
 def run_cases(place: Box, check: Check, cells: list[str], job: Job) -> Iterator[Evidence | Failure]:

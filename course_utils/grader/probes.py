@@ -85,6 +85,7 @@ def probe_text(check: Check) -> str:
     return "from __future__ import annotations\n" + "\n".join(ast.unparse(nodes[place]) for place in sorted(nodes))
 
 
+@cache
 def definitions(text: str) -> dict[str, tuple[int, ast.stmt]]:
     """What a file defines at its top level: by name the place of the statement, and the statement."""
     found: dict[str, tuple[int, ast.stmt]] = {}

@@ -26,7 +26,7 @@ import torchvision
 from course_utils.checks import lesson_module, lessons
 from course_utils.grader.box import NoIsolation, demand_readable
 from course_utils.grader.evidence import KEPT, Fault, Job, Tried, close_zygotes, collect, zygote_for
-from course_utils.grader.judge import Verdict, exercise_of, is_hidden, judge_exercise, settle
+from course_utils.grader.judge import TIMEOUT, Verdict, exercise_of, is_hidden, judge_exercise, settle
 from course_utils.grader.probes import Hidden, checks_for, hidden_checks, text_of
 from course_utils.grader.report import (
     Graded,
@@ -90,10 +90,14 @@ def grade(submission: Submission, job: Job) -> Graded:
     verdicts: dict[str, Verdict] = {}
     outputs: dict[str, Output] = {}
     hidden: list[Output] = []
+    late: set[str] = set()  # exercises whose answer was late twice: that was no accident
     for check in checks:
         id = exercise_of(check.id)
-        tried = collect(check, submission.answers, job) if id in submission.answers else Tried((), Output())
+        answered = id in submission.answers
+        tried = collect(check, submission.answers, job, again=id not in late) if answered else Tried((), Output())
         verdicts[check.id] = judge_exercise(check, tried.cases)
+        if verdicts[check.id].state == TIMEOUT:
+            late.add(id)
         if is_hidden(check.id):
             hidden.append(tried.output)
         else:
@@ -196,7 +200,9 @@ class Pool:
         self.free = [self.worker() for _ in range(jobs)]
         self.busy: dict[Future, ProcessPoolExecutor] = {}
         try:
-            self.grader: Grader = self.free[0].submit(grader_of, job).result()
+            started = [worker.submit(grader_of, job) for worker in self.free]  # side by side: each imports torch
+            graders = [promise.result() for promise in started]
+            self.grader: Grader = graders[0]
         except BaseException:
             self.close()
             raise
@@ -221,11 +227,11 @@ class Pool:
         return done
 
     def close(self) -> None:
-        for worker in (*self.free, *self.busy.values()):
-            processes = list((worker._processes or {}).values())
-            worker.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
+        for worker in self.busy.values():
+            for process in list((worker._processes or {}).values()):
                 process.terminate()
+        for worker in (*self.free, *self.busy.values()):
+            worker.shutdown(cancel_futures=True)
 
 
 class Cluster:

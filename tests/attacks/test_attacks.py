@@ -17,12 +17,11 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from course_utils.checks import lesson_module
 from course_utils.grader import box, evidence
 from course_utils.grader.run import Job, grade_one
 from course_utils.profiles import HOME
@@ -48,7 +47,7 @@ def judge(data, rng):
     return failed(SIGN + " in hidden words")
 
 
-CHECKS = [Check("03.3.h1", "what_moves", SIGN + " in a title", probe, judge, [Any], limit_s=3)]
+CHECKS = [Check("03.3.h1", "what_moves", SIGN + " in a title", probe, judge, [Any])]
 '''
 
 
@@ -99,9 +98,6 @@ def notebook(attack: Attack) -> bytes:
 def job(request):
     """A job at each level. Whether basic can be had depends on where Python is installed, see the reason."""
     job = Job("00" * 16, request.param, (("hidden.py", HIDDEN),), cell_s=3)
-    module = lesson_module("03")
-    public = list(module.CHECKS)
-    module.CHECKS[:] = [replace(check, limit_s=3) for check in public]
     try:
         evidence.zygote_for(request.param)
     except box.NoIsolation as error:
@@ -110,7 +106,6 @@ def job(request):
         pytest.skip(str(error))
     yield job
     evidence.close_zygotes()
-    module.CHECKS[:] = public
 
 
 def boxes() -> list[int]:

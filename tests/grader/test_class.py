@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import distributed
 import pytest
 from handed_in import cell_of, notebook, processes, shipped, states
 from test_attacks import ATTACKS, CANARY, HIDDEN
@@ -263,7 +264,6 @@ def test_one_process_and_another_order_give_the_same_bytes(graded, tmp_path):
 
 
 def test_two_workers_of_a_scheduler_give_the_same_bytes(graded, tmp_path):
-    distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"}
     uploads = read_submissions(hand_in(tmp_path / "handed", SOME))
     with distributed.LocalCluster(**options) as cluster:

@@ -9,14 +9,18 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
+import distributed
 import pytest
 from handed_in import notebook, processes, shipped, states
 
 from course_utils.checks import lesson_module, lessons
-from course_utils.grader import evidence, probes, run
-from course_utils.grader.submission import Upload
+from course_utils.checks.spec import Check
+from course_utils.grader import evidence, judge, probes, run
+from course_utils.grader.report import Output
+from course_utils.grader.submission import Submission, Upload
 
 pytestmark = pytest.mark.sandbox
 SEED = "5" * 32
@@ -57,6 +61,37 @@ def test_shipped_answers_get_what_they_get_in_the_notebook(lesson):
                 assert exercise["score"] < exercise["max"] or not words
                 tried += 1
     assert tried >= 2 * len(lesson_module(lesson).CHECKS)
+
+
+# ------------------------------------------------------------------------------------------------------ a second chance
+
+
+@pytest.mark.parametrize(("again", "busy", "times"), [(True, False, 2), (True, True, 1), (False, False, 1)])
+def test_what_was_late_because_the_machine_was_busy_is_tried_again(monkeypatch, again, busy, times):
+    tried = []
+
+    def late(*_: object) -> evidence.Tried:
+        tried.append(1)
+        return evidence.Tried((judge.Failure(judge.TIMEOUT),), Output(), busy)
+
+    monkeypatch.setattr(evidence, "attempt", late)
+    (check,) = (one for one in lesson_module("03").CHECKS if one.id == "03.3")
+    assert evidence.collect(check, {"03.3": ""}, JOB, again=again).failure == judge.Failure(judge.TIMEOUT)
+    assert len(tried) == times
+
+
+def test_hidden_checks_of_an_answer_that_was_late_are_tried_once(monkeypatch):
+    """Of that answer only: the others keep their second chance."""
+    hidden = (("h.py", HEAD + "def probe(f, rng):\n    return f(1)\n" + TAIL),)
+    asked = []
+
+    def collect(check: Check, answers: dict, job: run.Job, *, again: bool) -> evidence.Tried:
+        asked.append((check.id, again))
+        return evidence.Tried((judge.Failure(judge.TIMEOUT if check.id == "03.3" else judge.ERROR),), Output())
+
+    monkeypatch.setattr(run, "collect", collect)
+    run.grade(Submission(dict.fromkeys(("03.1", "03.2", "03.3"), ""), (), "03"), replace(JOB, hidden=hidden))
+    assert asked == [("03.1", True), ("03.2", True), ("03.3", True), ("03.3.h1", False)]
 
 
 # ----------------------------------------------------------------------------------------------------- the same bytes
@@ -241,7 +276,6 @@ def test_seeds_tell_nothing_of_each_other():
 
 
 def test_workers_of_a_scheduler_give_the_same_bytes_though_one_is_killed(first, tmp_path):
-    distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
     ) as cluster:

@@ -73,6 +73,29 @@ def test_a_box_answers_and_ends(warm):
     assert not box.descendants(warm.process.pid)
 
 
+def test_a_loop_is_told_from_a_box_that_had_to_wait():
+    """Seconds of the processor, seconds by the clock; a box that could not be made ends with a status."""
+    assert zygote.letter_for(False, 0, computed=2.9, lasted=3.0) == b"C"
+    assert zygote.letter_for(False, 0, computed=1.5, lasted=3.0) == b"E"
+    assert zygote.letter_for(False, 0, computed=0.09, lasted=0.1) == b"E"
+    assert zygote.letter_for(False, 70 << 8, computed=2.9, lasted=3.0) == b"X"
+    assert zygote.letter_for(True, 0, computed=2.9, lasted=3.0) == b"M"
+
+
+def can_collapse() -> bool:
+    """Whether this kernel moves memory to large pages when asked (since Linux 6.1)."""
+    version = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    return version >= (6, 1) and Path("/sys/kernel/mm/transparent_hugepage").exists()
+
+
+@pytest.mark.skipif(not (box.is_root() and can_collapse()), reason="needs root, to look at it, and a kernel that can do it")
+def test_its_memory_is_in_large_pages(warm):
+    """Else a fork takes three times as long."""
+    text = Path(f"/proc/{warm.process.pid}/smaps_rollup").read_text()
+    kilobytes = {name: int(number) for name, number in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE)}
+    assert kilobytes["AnonHugePages"] > 0.5 * kilobytes["Anonymous"], kilobytes
+
+
 def test_two_boxes_know_nothing_of_each_other(warm):
     said = []
     for _ in range(2):
