@@ -7,7 +7,6 @@ other graders, which run every cell, do not pay for the lesson around the exerci
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
@@ -127,15 +126,14 @@ def ours(job: run.Job, numbers: range) -> list[float]:
 
 def peers_of(python: str, folder: Path) -> list[Peer]:
     """The other graders that `python` has."""
-    has = [name for name in ("otter", "nbgrader") if installed(python, name)]
-    found = [otter(python, folder / "otter")] if "otter" in has else []
-    return [*found, *nbgrader(python, folder / "nbgrader")] if "nbgrader" in has else found
+    found = [otter(python, folder / "otter")] if version_of(python, "otter-grader") else []
+    return [*found, *nbgrader(python, folder / "nbgrader")] if version_of(python, "nbgrader") else found
 
 
-def installed(python: str, module: str) -> bool:
-    if python == sys.executable:
-        return importlib.util.find_spec(module) is not None
-    return subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode == 0
+def version_of(python: str, package: str) -> str:
+    """The version of `package` that `python` has; nothing if it has none."""
+    program = f"from importlib.metadata import version; print(version({package!r}))"
+    return subprocess.run([python, "-c", program], capture_output=True, text=True).stdout.strip()
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -143,7 +141,8 @@ def bench(options: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="course-bench-"))
     try:
         job = run.make_job("0" * 32, options.isolation)
-        peers = peers_of(options.peers or sys.executable, folder)
+        python = options.peers or sys.executable
+        peers = peers_of(python, folder)
         cold = ours(job, range(100_000, 100_001))[0]
         times: dict[str, list[float]] = {"course grade": []}
         for turn in range(ROUNDS):
@@ -153,7 +152,14 @@ def bench(options: argparse.Namespace) -> int:
                 times.setdefault(peer.name, []).append(peer.seconds(turn))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    result = {"cold_ms": round(1000 * cold), "load": os.getloadavg()[0], "graders": {n: numbers(t) for n, t in times.items()}}
+    result = {
+        "versions": {name: version_of(python, name) for name in ("otter-grader", "nbgrader", "torch")}
+        | {"course": run.version()},
+        "isolation": options.isolation,
+        "cold_ms": round(1000 * cold),
+        "load": os.getloadavg()[0],
+        "graders": {name: numbers(seconds) for name, seconds in times.items()},
+    }
     show(result)
     if options.json:
         put(Path(options.json), json.dumps(result, indent=2) + "\n")

@@ -142,9 +142,12 @@ def grade_few(uploads: Iterable[Upload], job: run.Job, options: argparse.Namespa
         except Fault as error:
             faults.append(f"{upload.name}: {error}")
             continue
-        reports.append(read_report(named(body, upload.name, safe_name(upload.name))))
-        faults += read_notes(notes).faults
-    PLATFORMS[options.to](reports, options, int(time.monotonic() - started))
+        stopped = read_notes(notes).faults
+        faults += [f"{upload.name}: {fault}" for fault in stopped]
+        if not stopped:  # its report would hold a zero that is not the learner's
+            reports.append(read_report(named(body, upload.name, safe_name(upload.name))))
+    if options.to == "files" or not faults:  # a platform keeps what says that the grader did not finish
+        PLATFORMS[options.to](reports, options, int(time.monotonic() - started))
     for fault in faults:
         print(writers.clean(f"course: the grader failed: {fault}"), file=sys.stderr)
     gradable = bool(reports) and all(report.gradable for report in reports)

@@ -376,8 +376,8 @@ class Run:
                 self.lose(sha256, blob, error)
                 continue
             for id in self.uploads.pop(sha256):
-                self.put(id, body, notes)
-                self.written[sha256] = safe_name(id)
+                if self.put(id, body, notes):
+                    self.written[sha256] = safe_name(id)
 
     def lose(self, sha256: str, blob: bytes, error: Exception) -> None:
         self.losses[sha256] += 1
@@ -386,14 +386,21 @@ class Run:
             return
         for id in self.uploads.pop(sha256):
             self.faults.append(f"{id}: {type(error).__name__}: {error}")
+            (self.out / "reports" / f"{safe_name(id)}.json").unlink(missing_ok=True)  # by another grader, or on other bytes
             self.on_progress(safe_name(id))
 
-    def put(self, id: str, body: bytes, notes: bytes) -> None:
-        name = safe_name(id)
-        self.faults += [f"{id}: {fault}" for fault in read_notes(notes).faults]
+    def put(self, id: str, body: bytes, notes: bytes) -> bool:
+        """Write what came of one upload; where a check of ours stopped there is no report, for it would hold a zero."""
+        name, faults = safe_name(id), read_notes(notes).faults
+        report = self.out / "reports" / f"{name}.json"
         write(self.out / "notes" / f"{name}.json", named(notes, id, name))
-        write(self.out / "reports" / f"{name}.json", named(body, id, name))
+        self.faults += [f"{id}: {fault}" for fault in faults]
+        if faults:
+            report.unlink(missing_ok=True)
+        else:
+            write(report, named(body, id, name))
         self.on_progress(name)
+        return not faults
 
     def note(self, *, complete: bool) -> None:
         """What the next run into the same folder needs to know."""

@@ -25,7 +25,7 @@ def test_medians_and_quartiles_in_milliseconds():
 
 
 def test_a_peer_that_is_not_installed_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "installed", lambda python, module: False)
+    monkeypatch.setattr(bench, "version_of", lambda python, package: "")
     assert bench.peers_of("python", tmp_path) == []
 
 

@@ -145,6 +145,38 @@ def test_a_fault_of_ours_is_no_zero(tmp_path, submissions, monkeypatch, capsys):
     assert grade(submissions / "anna" / "03.ipynb") == 3
 
 
+STOPS = """
+from course_utils.checks.spec import Check
+
+
+def probe(f, rng):
+    return 1
+
+
+CHECKS = [Check("03.3.h1", "what_moves", "", probe, lambda data, rng: 1 / 0, int)]
+"""
+
+
+def test_where_a_check_of_ours_stops_there_is_no_report_and_no_zero(tmp_path, submissions, capsys):
+    """Neither in a class, where the mended check goes on, nor for a platform, which keeps what stood there."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "h.py").write_text(STOPS)
+    out, checks = tmp_path / "grades", ("--checks", hidden)
+    assert grade(submissions, "--out", out, "--jobs", 1, *checks) == 3
+    said = capsys.readouterr().err
+    assert "nobody got a zero for it: anna/03.ipynb: the judge of 03.3.h1 stopped" in said
+    assert "ZeroDivisionError" in said
+    assert "anna" not in (out / "grades.csv").read_text()
+    assert any("ZeroDivisionError" in path.read_text() for path in (out / "notes").iterdir())
+    (result := tmp_path / "results.json").write_text("did not finish")
+    assert grade(submissions / "anna" / "03.ipynb", "--to", "gradescope", "--out", result, *checks) == 3
+    assert result.read_text() == "did not finish"
+    (hidden / "h.py").write_text(STOPS.replace("1 / 0", "passed()").replace("import Check", "import Check, passed"))
+    assert grade(submissions, "--out", out, "--jobs", 1, *checks) == 0
+    assert "anna" in (out / "grades.csv").read_text()
+
+
 def test_nothing_is_graded_without_the_isolation_asked_for(tmp_path, submissions, monkeypatch, capsys):
     def refuse(*_):
         raise box.NoIsolation("isolation 'full' needs layers that do not work here: NS")
