@@ -90,7 +90,7 @@ def grade(submission: Submission, job: Job) -> Graded:
     verdicts: dict[str, Verdict] = {}
     outputs: dict[str, Output] = {}
     hidden: list[Output] = []
-    late: set[str] = set()  # exercises whose answer was late twice: that was no accident
+    late: set[str] = set()  # exercises whose answer had its second chance, or needed none
     for check in checks:
         id = exercise_of(check.id)
         answered = id in submission.answers
@@ -227,10 +227,10 @@ class Pool:
         return done
 
     def close(self) -> None:
-        for worker in self.busy.values():
-            for process in list((worker._processes or {}).values()):
-                process.terminate()
-        for worker in (*self.free, *self.busy.values()):
+        workers = (*self.free, *self.busy.values())
+        for process in (process for worker in workers for process in list((worker._processes or {}).values())):
+            process.terminate()
+        for worker in workers:
             worker.shutdown(cancel_futures=True)
 
 
