@@ -35,4 +35,4 @@ lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 weights: setup
-	@$(BIN)/python -m course_utils.pretrain $(ARGS)
+	@$(BIN)/python -m course_utils.tools.pretrain $(ARGS)

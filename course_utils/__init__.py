@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from course_utils.checks import check, progress
     from course_utils.data import Data, Pictures, in_memory, open_data, read_picture
     from course_utils.finetune import eval_mode, freeze, param_groups, train_mode, trainable, unfreeze
+    from course_utils.fx_split import split_frozen
     from course_utils.models import head_name, head_of, load_model, open_model, replace_head, save_model
+    from course_utils.precomputed import precompute
     from course_utils.profiles import Settings, settings
-    from course_utils.reuse import precompute, split_frozen
     from course_utils.sweeps import sweep
     from course_utils.train import Epoch, Score, evaluate, fit, predict, train_one_epoch
     from course_utils.weights import get_weights
     from course_utils.worlds import picture, pictures
 
-ROOMS = {
+EXPORTS = {  # the public API: module → names
     "profiles": ("Settings", "settings"),
     "worlds": ("picture", "pictures"),
     "weights": ("get_weights",),
@@ -27,7 +28,8 @@ ROOMS = {
     "models": ("head_name", "head_of", "load_model", "open_model", "replace_head", "save_model"),
     "finetune": ("eval_mode", "freeze", "param_groups", "train_mode", "trainable", "unfreeze"),
     "train": ("Epoch", "Score", "evaluate", "fit", "predict", "train_one_epoch"),
-    "reuse": ("precompute", "split_frozen"),
+    "fx_split": ("split_frozen",),
+    "precomputed": ("precompute",),
     "sweeps": ("sweep", "sweeps"),
     "plots": ("plots",),
     "checks": ("check", "progress"),
@@ -73,8 +75,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    for room, names in ROOMS.items():
+    for module, names in EXPORTS.items():
         if name in names:
-            module = import_module(f"course_utils.{room}")
-            return module if name == room else getattr(module, name)
+            found = import_module(f"course_utils.{module}")
+            return found if name == module else getattr(found, name)
     raise AttributeError(f"course_utils has no {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+STUB = "Your turn."  # what the NotImplementedError says in an exercise that nobody has begun
+BLANK = f'raise NotImplementedError("{STUB}")'
+
 
 def unknown(kind: str, given: object, choices: Iterable[str]) -> ValueError:
     """The error for a name that is not among `choices`, with the nearest one as a guess."""

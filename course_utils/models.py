@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision import models
 from torchvision.transforms import InterpolationMode
 
+from course_utils.files import write_atomic
 from course_utils.weights import ShapesWeights, get_weights, image_transform, read_imagenet
 
 # ------------------------------------------------------------------------------------------------------------ load
@@ -38,7 +39,7 @@ def load_model(architecture: str, *, weights: str | None = "shapes") -> nn.Modul
     if isinstance(found, ShapesWeights):
         return _fill(architecture, found.get_state_dict(), len(found.meta["categories"])).eval()
     read_imagenet(found)
-    with Undrawn():
+    with SkipInit():
         return models.get_model(architecture, weights=found).eval()
 
 
@@ -49,10 +50,10 @@ def fresh(architecture: str, **options: Any) -> nn.Module:
     return models.get_model(architecture, weights=None, **options)
 
 
-class Hollow(TorchFunctionMode):
+class MetaInit(TorchFunctionMode):
     """Inside, `torch.empty` takes no memory: layers are built at once, without the numbers that would be thrown away.
 
-    `torch.device("meta")` would hollow out every tensor; some families compute with small ones while they are built.
+    `torch.device("meta")` would make every tensor so; some families compute with small ones while they are built.
     """
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -60,7 +61,7 @@ class Hollow(TorchFunctionMode):
         return function(*args, **(kwargs or {}) | where)
 
 
-class Undrawn(TorchFunctionMode):
+class SkipInit(TorchFunctionMode):
     """Inside, no layer is filled with initial values: for a network into which weights are loaded at once."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -73,7 +74,7 @@ class Undrawn(TorchFunctionMode):
 
 def _fill(architecture: str, state: dict[str, Tensor], num_classes: int) -> nn.Module:
     """The network with `state` in it, and seeded initial values where `state` has none."""
-    with Hollow():
+    with MetaInit():
         model = fresh(architecture, num_classes=num_classes)
     model.load_state_dict(state, strict=False, assign=True)
     generator = torch.Generator().manual_seed(0)
@@ -145,34 +146,28 @@ def replace_head(model: nn.Module, num_classes: int, *, hidden: Sequence[int] = 
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout is a probability, not {dropout!r}; give a number from 0 to below 1")
     name = head_name(model)
-    place(model, name, build_head(model.get_submodule(name), num_classes, hidden, dropout))
+    model.set_submodule(name, build_head(model.get_submodule(name), num_classes, hidden, dropout))
     for auxiliary in AUXILIARY:
         if auxiliary in dict(model.named_modules()):
-            place(model, auxiliary, build_head(model.get_submodule(auxiliary), num_classes, (), 0.0))
+            model.set_submodule(auxiliary, build_head(model.get_submodule(auxiliary), num_classes, (), 0.0))
     if hasattr(model, "num_classes"):
         model.num_classes = num_classes  # type: ignore[assignment]
     return model
 
 
-def place(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` where `name` is now, in the mode that this was in."""
-    parent, _, last = name.rpartition(".")
-    setattr(model.get_submodule(parent), last, module.train(model.get_submodule(name).training))
-
-
 def build_head(old: nn.Module, num_classes: int, hidden: Sequence[int], dropout: float) -> nn.Module:
-    """A layer, or a stack of them, for what `old` takes in: linear, or a 1×1 convolution if `old` is one."""
+    """A layer, or a stack of them, for what `old` takes in: linear, or a 1×1 convolution if `old` is one; in its mode."""
     first = next(module for module in old.modules() if isinstance(module, (nn.Linear, nn.Conv2d)))
     kind = partial(nn.Conv2d, kernel_size=1) if isinstance(first, nn.Conv2d) else nn.Linear
     layer: Callable[..., nn.Module] = partial(kind, device=first.weight.device, dtype=first.weight.dtype)
     size = first.in_channels if isinstance(first, nn.Conv2d) else first.in_features
     if not hidden and not dropout:
-        return layer(size, num_classes)
+        return layer(size, num_classes).train(old.training)
     layers: list[nn.Module] = [] if hidden else [nn.Dropout(dropout)]
     for width in hidden:
         layers += [layer(size, width), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
         size = width
-    return Head(*layers, layer(size, num_classes), hidden=hidden, dropout=dropout)
+    return Head(*layers, layer(size, num_classes), hidden=hidden, dropout=dropout).train(old.training)
 
 
 # ---------------------------------------------------------------------------------------------------- save and open
@@ -206,17 +201,12 @@ def save_model(
     card["transform"] = describe(transform)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     compare(state, skeleton(card).state_dict(), f"this model as a {architecture}")
-    draft = path.with_name(path.name + ".part")
     try:
-        draft.write_bytes(save(state, metadata={"course": json.dumps(card)}))
-        os.replace(draft, path)
+        return write_atomic(path, save(state, metadata={"course": json.dumps(card)}))
     except OSError as error:
         raise OSError(
             error.errno, f"{path} could not be written ({error.strerror}); free some space or choose another folder"
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
 
 
 def open_model(path: str | os.PathLike) -> Opened:
@@ -261,7 +251,7 @@ def skeleton(card: dict) -> nn.Module:
     """The network that `card` describes, without values."""
     get_weights(card["architecture"], None)  # a clear word for an unknown name
     head = card["head"]
-    with Hollow():
+    with MetaInit():
         model = fresh(card["architecture"], **card["options"])
         return replace_head(model, head["outputs"], hidden=tuple(head["hidden"]), dropout=head["dropout"])
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 HOME = Path(__file__).resolve().parent.parent  # the folder with data/, notebooks/, solutions/
 
 
+def cpu_count() -> int:
+    """How many cores this process may use: a container or `taskset` may leave it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """One run of the course: which weights, which pictures, how many at a time, from which seed."""
@@ -40,7 +45,7 @@ class Settings:
 
 PROFILES = {
     "tiny": Settings(profile="tiny", weights="shapes", data="tiny"),
-    "full": Settings(profile="full", weights="imagenet", data="eurosat", workers=min(4, os.cpu_count() or 1)),
+    "full": Settings(profile="full", weights="imagenet", data="eurosat", workers=min(4, cpu_count())),
 }
 
 

@@ -23,7 +23,7 @@ from course_utils import Pictures, check, evaluate, get_weights, load_model, ope
 from course_utils import plots, progress, read_picture, replace_head, settings, train_one_epoch
 from course_utils.checks import verdict_of
 from course_utils.checks.lesson_00 import WARM_UP
-from course_utils.doctor import examine, report
+from course_utils.tools.doctor import examine, report
 
 run = settings()
 torch.manual_seed(run.seed)

@@ -23,9 +23,10 @@ from torch import nn
 
 from course_utils import check, freeze, plots, precompute, progress, settings, split_frozen
 from course_utils import sweep, sweeps, train_mode, train_one_epoch, trainable, unfreeze
+from course_utils.experiments import freezing
 
 run = settings()
-names = list(sweeps.LEARNS)  # the configurations
+names = list(freezing.LEARNS)  # the configurations
 per_class = 20  # training pictures of each class
 
 # %% [markdown]
@@ -40,7 +41,7 @@ stages = {"stem": "conv1", **{f"layer{i}": f"layer{i}" for i in (1, 2, 3, 4)}, "
 def state(name, part):
     if part == "fc" or name == "scratch":
         return "new"
-    return "learns" if part in sweeps.LEARNS[name] else "fixed"
+    return "learns" if part in freezing.LEARNS[name] else "fixed"
 
 
 rows = {name: {stage: state(name, part) for stage, part in stages.items()} for name in names}
@@ -59,11 +60,11 @@ plots.networks(rows, title="Five configurations of one network")
 guess = 0.0  # your guess, between 0 and 1
 
 # %% tags=["nbval-check-output"]
-loaders = sweeps.open_splits(run, per_class)  # "train", "val" and "test"
+loaders = freezing.open_splits(run, per_class)  # "train", "val" and "test"
 num_classes = len(set(loaders["train"].dataset.labels))
 learning = {}
 for name in names:
-    model = sweeps.start(name, run, num_classes, seed=0)  # with a new head, and frozen as drawn
+    model = freezing.start(name, run, num_classes, seed=0)  # with a new head, and frozen as drawn
     learning[name] = sum(trainable(model).values())
     print(f"{name:<16} {learning[name]:>10,} values learn")
 print(f"your guess {guess:.2f}; measured {learning['layer4 + head'] / learning['all']:.2f}")
@@ -139,7 +140,7 @@ check("06.1", configure)
 # %%
 def start(name, seed):
     """What learns, before training: the learning half of a fresh network, or all of it."""
-    model = sweeps.start(name, run, num_classes, seed)
+    model = freezing.start(name, run, num_classes, seed)
     return model if name in ("all", "scratch") else split_frozen(model).learning
 
 
@@ -148,7 +149,7 @@ def batches(name, split):
     """What the learning part gets to see of one split: the pictures, or their kept features."""
     if name in ("all", "scratch"):
         return loaders[split]
-    frozen, _ = split_frozen(sweeps.start(name, run, num_classes, seed=0))
+    frozen, _ = split_frozen(freezing.start(name, run, num_classes, seed=0))
     return precompute(frozen, loaders[split])
 
 
@@ -159,7 +160,7 @@ def batches(name, split):
 
 
 # %%
-def measure(name, split="val", rates=sweeps.RATES, seeds=sweeps.SEEDS):
+def measure(name, split="val", rates=freezing.RATES, seeds=freezing.SEEDS):
     """One record per rate and seed; its accuracy, called "val", is that on `split`."""
     train, held_out = batches(name, "train"), batches(name, split)
     return sweep(partial(start, name), train, held_out, rates=rates, seeds=seeds, epochs=1)
@@ -200,7 +201,7 @@ for lr, guess in ((0.1, guess_fast), (0.01, guess_slow)):
 # if somebody has made it; without one, the lesson goes on with your two.)
 
 # %%
-shipped = [row for row in sweeps.read_table(run.data) if row["per_class"] == per_class]
+shipped = [row for row in freezing.read_table(run.data) if row["per_class"] == per_class]
 results = [row for row in shipped if row["configuration"] not in ("head", "layer4 + head")]
 for name in ("head", "layer4 + head"):
     results += [{"configuration": name, **row} for row in measure(name)]
@@ -257,7 +258,7 @@ check("06.2", choose_rates)
 # before. The same rate and seed train the same network again. Your two should land where the table has them.
 
 # %%
-rates = sweeps.best_rates(results)
+rates = freezing.best_rates(results)
 tested = {name: [] for name in vals}
 for row in shipped:
     if row["test"] is not None:
@@ -387,7 +388,7 @@ for name, scores in tested.items():
 
 # %%
 scores = {}
-for row in sweeps.read_table(run.data):
+for row in freezing.read_table(run.data):
     if row["test"] is not None:
         scores.setdefault((row["per_class"], row["configuration"]), []).append(row["test"])
 scores |= {(per_class, name): mine for name, mine in tested.items()}

@@ -1,4 +1,4 @@
-"""The house rules: imports point left, functions are short, the door is complete, notebooks keep to their measures."""
+"""The house rules: imports point left, functions are short, the public API is complete, notebooks keep to their measures."""
 
 from __future__ import annotations
 
@@ -13,17 +13,27 @@ import nbformat
 import pytest
 
 import course_utils
-from course_utils.authoring import TAGS, blank, fingerprint, read_source, solution_of
 from course_utils.profiles import HOME
+from course_utils.tools.authoring import TAGS, blank, fingerprint, read_source, solution_of
 
 PACKAGE = HOME / "course_utils"
 LEFT_TO_RIGHT = (
-    *("errors", "profiles", "worlds", "weights", "data", "models", "finetune", "train"),
-    *("fingerprint", "features", "frontier", "reuse", "sweeps", "plots", "checks", "grader"),
+    *("errors", "files", "rng", "profiles", "worlds", "weights", "data", "models", "finetune", "train"),
+    *(
+        "fingerprint",
+        "feature_store",
+        "fx_trace",
+        "fx_split",
+        "precomputed",
+        "sweeps",
+        "experiments",
+        "plots",
+        "checks",
+        "grader",
+    ),
 )
-ALONE = "authoring"  # imports nothing of the course, and only the commands use it
-ON_TOP = ("cli", "doctor", "pretrain", "bench")  # commands: each may use what it needs, and nothing uses them
-COMMANDS = ("grader/bench.py", "grader/exports.py")  # may use `authoring` besides what stands to their left
+ON_TOP = "tools"  # the workshop: each tool may use what it needs, and nothing uses the tools
+COMMANDS = ("grader/bench.py", "grader/exports.py")  # may use `tools.authoring` besides what stands to their left
 
 
 # --------------------------------------------------------------------------------------------------------- imports
@@ -38,13 +48,13 @@ def sources() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
+def module_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def rooms_used(path: Path) -> set[str]:
-    """The modules of the course that `path` imports, anywhere in it, through the public door or directly."""
-    behind = {name: room for room, names in course_utils.ROOMS.items() for name in names}
+def modules_used(path: Path) -> set[str]:
+    """The modules of the course that `path` imports, anywhere in it, through the public API or directly."""
+    behind = {name: module for module, names in course_utils.EXPORTS.items() for name in names}
     found: set[str] = set()
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
@@ -58,46 +68,44 @@ def rooms_used(path: Path) -> set[str]:
     return found
 
 
-def test_every_room_has_its_place():
-    known = {*LEFT_TO_RIGHT, ALONE, *ON_TOP, "__init__"}
-    assert {room_of(path) for path in sources()} == known
+def test_every_module_has_its_place():
+    known = {*LEFT_TO_RIGHT, ON_TOP, "__init__"}
+    assert {module_of(path) for path in sources()} == known
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_left(path):
-    room = room_of(path)
-    if room == "__init__" or room in ON_TOP:
+    module = module_of(path)
+    if module in ("__init__", ON_TOP):
         return
-    used = rooms_used(path) - {room}
-    if room == ALONE:
-        assert used == set()
-    elif path.match("checks/lesson_*.py"):
+    used = modules_used(path) - {module}
+    if path.match("checks/lesson_*.py"):
         assert used <= set(LEFT_TO_RIGHT)
     else:
-        alone = {ALONE} if path.relative_to(PACKAGE).as_posix() in COMMANDS else set()
-        assert used <= {*LEFT_TO_RIGHT[: LEFT_TO_RIGHT.index(room)], *alone}
+        tools = {ON_TOP} if path.relative_to(PACKAGE).as_posix() in COMMANDS else set()
+        assert used <= {*LEFT_TO_RIGHT[: LEFT_TO_RIGHT.index(module)], *tools}
 
 
-# ------------------------------------------------------------------------------------------------------------ door
+# ------------------------------------------------------------------------------------------------------------ public API
 
 
-def test_the_door_is_sorted_and_complete():
+def test_the_public_api_is_sorted_and_complete():
     assert course_utils.__all__ == sorted(course_utils.__all__)
-    named = [name for names in course_utils.ROOMS.values() for name in names]
+    named = [name for names in course_utils.EXPORTS.values() for name in names]
     assert sorted(named) == course_utils.__all__
     for name in named:
         assert getattr(course_utils, name) is not None
 
 
-def test_the_door_shows_the_same_to_people_and_to_type_checkers():
+def test_the_public_api_shows_the_same_to_people_and_to_type_checkers():
     block = next(node for node in tree_of(PACKAGE / "__init__.py").body if isinstance(node, ast.If))
     shown = {(node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    rooms = {
-        ("course_utils" if name == room else f"course_utils.{room}", name)
-        for room, names in course_utils.ROOMS.items()
+    modules = {
+        ("course_utils" if name == module else f"course_utils.{module}", name)
+        for module, names in course_utils.EXPORTS.items()
         for name in names
     }
-    assert shown == rooms
+    assert shown == modules
 
 
 def test_a_name_that_is_not_behind_the_door():

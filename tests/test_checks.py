@@ -25,11 +25,12 @@ from torch import Tensor, nn
 
 import course_utils
 from course_utils import checks
-from course_utils.authoring import blank, read_source
-from course_utils.checks import STUB, Check, all_checks, check, lesson_module, lessons, progress, verdict_of
+from course_utils.checks import Check, all_checks, check, lesson_module, lessons, progress, verdict_of
 from course_utils.checks.progress import record, verdicts
 from course_utils.checks.spec import Result, Rng, close, failed, mismatch, partial, passed, plain, same
+from course_utils.errors import STUB
 from course_utils.profiles import HOME
+from course_utils.tools.authoring import blank, read_source
 
 SOURCES = {path.stem[:2]: path for path in (HOME / "solutions").glob("[0-9][0-9]_*.py")}
 LESSONS = [lesson for lesson in lessons() if lesson in SOURCES]

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from course_utils import checks
-from course_utils.authoring import blank, read_source
 from course_utils.profiles import HOME
+from course_utils.tools.authoring import blank, read_source
 
 
 @pytest.fixture(scope="module")

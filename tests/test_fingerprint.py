@@ -18,7 +18,7 @@ from torchvision import models, transforms
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
-from course_utils import fingerprint as room
+from course_utils import fingerprint as module
 from course_utils.data import Pictures, in_memory, list_folder
 from course_utils.fingerprint import Unrecognised, fingerprint
 from course_utils.weights import get_weights, image_transform
@@ -177,5 +177,5 @@ def test_what_is_not_known_has_none(what, name):
 
 def test_another_version_of_torch_is_another_result(monkeypatch):
     before = fingerprint(1)
-    monkeypatch.setattr(room, "VERSIONS", ("2.15.1", *room.VERSIONS[1:]))
+    monkeypatch.setattr(module, "VERSIONS", ("2.15.1", *module.VERSIONS[1:]))
     assert fingerprint(1) != before

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import ResNet18_Weights, VGG16_Weights
 
-from course_utils.models import AUXILIARY, Hollow, fresh, head_name, head_of, load_model, open_model, replace_head, save_model
+from course_utils.models import AUXILIARY, MetaInit, fresh, head_name, head_of, load_model, open_model, replace_head, save_model
 from course_utils.profiles import HOME
 from course_utils.weights import get_weights
 
@@ -48,7 +48,7 @@ FAMILIES = {  # the beginning of the architectures' names: the name of the head,
 
 def hollow(architecture: str) -> nn.Module:
     """The network on the meta device: all shapes, no numbers."""
-    with Hollow():
+    with MetaInit():
         return fresh(architecture).to("meta")
 
 
@@ -324,10 +324,10 @@ def test_a_full_disk_keeps_the_old_file(saved, monkeypatch):
     model, path, given = saved
     before = path.read_bytes()
 
-    def full(self, content):
+    def full(file):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(
         OSError, match=r"model\.safetensors could not be written \(No space left on device\); free some"
     ) as caught:
@@ -341,7 +341,7 @@ def test_a_full_disk_keeps_the_old_file(saved, monkeypatch):
 def test_a_disk_that_is_really_full(saved):
     model, path, given = saved
     before = path.read_bytes()
-    path.with_name(path.name + ".part").symlink_to("/dev/full")
+    path.with_name(f".{path.name}.{os.getpid()}.part").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device"):
         save_model(model, path, **given)
     assert path.read_bytes() == before

@@ -66,10 +66,10 @@ def test_the_home_folder_is_the_course():
     assert (HOME / "course_utils" / "__init__.py").is_file()
 
 
-def test_the_door_opens_without_torch():
+def test_the_package_is_imported_without_torch():
     code = """
 import sys
-import course_utils, course_utils.cli
+import course_utils, course_utils.tools.cli
 from course_utils import settings, Settings
 settings()
 sys.exit("torch" in sys.modules)
@@ -87,8 +87,8 @@ import time
 import torch, torchvision
 started = time.process_time()
 import course_utils
-for room, names in course_utils.ROOMS.items():
-    if room != "plots":
+for module, names in course_utils.EXPORTS.items():
+    if module != "plots":
         for name in names:
             getattr(course_utils, name)
 took = time.process_time() - started

@@ -8,9 +8,9 @@ from statistics import mean
 import nbformat
 import pytest
 
-from course_utils import sweeps
-from course_utils.bench.report import summary
+from course_utils.experiments import freezing
 from course_utils.profiles import HOME
+from course_utils.tools.bench.report import summary
 
 TEXT = (HOME / "README.md").read_text(encoding="utf-8")
 LINKS = re.findall(r"\]\(([^)#:]+)\)", TEXT)
@@ -42,7 +42,7 @@ def test_the_numbers_beside_the_picture_are_those_of_the_table():
         r"scratch reaches ([\d.]+) and ([\d.]+).* backbone ([\d.]+) and ([\d.]+), .* head ([\d.]+) and ([\d.]+)\]", TEXT
     )
     said = [float(number) for number in words.groups()]
-    rows = [row for row in sweeps.read_table("tiny") if row["test"] is not None]
+    rows = [row for row in freezing.read_table("tiny") if row["test"] is not None]
     for place, name in enumerate(("scratch", "head", "layer4 + head")):
         for half, per_class in enumerate((5, 20)):
             scores = [row["test"] for row in rows if (row["configuration"], row["per_class"]) == (name, per_class)]

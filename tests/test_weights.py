@@ -14,8 +14,8 @@ from torchvision import models
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from course_utils.models import fresh, load_model
-from course_utils.pretrain import card_text, source_pictures
 from course_utils.profiles import HOME
+from course_utils.tools.pretrain import card_text, source_pictures
 from course_utils.weights import download_place, get_weights, read_imagenet, shapes_weights
 
 FOLDER = HOME / "data" / "weights"
@@ -56,7 +56,7 @@ def test_our_resnet18_knows_shapes_it_has_never_seen():
 
 def test_the_model_card_says_what_cards_json_says():
     assert (FOLDER / "README.md").read_text(encoding="utf-8") == card_text(CARDS), (
-        "run `python -m course_utils.pretrain --card` to write data/weights/README.md anew"
+        "run `python -m course_utils.tools.pretrain --card` to write data/weights/README.md anew"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pkgutil
-import random
 import traceback
 import zlib
 from collections.abc import Iterator
@@ -14,15 +13,12 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 
 from course_utils.checks.progress import record, verdicts
 from course_utils.checks.spec import Check, Result, Rng, failed, mismatch, passed, plain
-from course_utils.errors import unknown
-from course_utils.reuse import same_dice
-
-STUB = "Your turn."  # the text of the NotImplementedError in an exercise nobody has begun
+from course_utils.errors import STUB, unknown
+from course_utils.rng import preserve_rng_state, seed_all
 
 
 def lessons() -> list[str]:
@@ -66,7 +62,7 @@ def in_passing() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with same_dice(), torch.enable_grad():
+        with preserve_rng_state(), torch.enable_grad():
             yield
     finally:
         torch.set_num_threads(threads)
@@ -111,9 +107,7 @@ def worst_of(check: Check, answer: Any) -> Result | None:
 
 def one_case(check: Check, answer: Any, seed: int) -> Result | None:
     """The result of one probe and its judge; None if the exercise has not been begun."""
-    random.seed(seed)  # an answer may draw numbers of its own; the verdict shall not depend on earlier cells
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
+    seed_all(seed)  # an answer may draw numbers of its own; the verdict shall not depend on earlier cells
     try:
         data = plain(check.probe(answer, Rng(seed)))
     except NotImplementedError as error:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils.checks.spec import Check, Result, Rng, beside, close, failed, partial, passed, same
-from course_utils.models import build_head, place
+from course_utils.models import build_head
 
 # ---------------------------------------------------------------------------------------------- 02.1 swap_head
 
@@ -152,7 +152,7 @@ def fault_of_outputs(seen: dict, network: nn.Module, head: str, images: Tensor, 
         return f"the outputs for {wanted[0]} pictures and {wanted[1]} classes have the shape {tuple(logits.shape)}"
     if (logits >= 0).all() and close(logits.sum(1), torch.ones(len(images))):
         return "each row of outputs sums to 1: return scores (logits), not probabilities"
-    place(network, head, build_head(network.get_submodule(head), num_classes, (), 0.0))
+    network.set_submodule(head, build_head(network.get_submodule(head), num_classes, (), 0.0))
     reference, state = network.state_dict(), seen["state"]
     if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in reference.items()}:
         found = [f"{name} {tuple(value.shape)}" for name, value in state.items() if name not in reference]

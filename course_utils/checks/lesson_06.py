@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from course_utils import freeze, settings, sweeps, train_mode, unfreeze
 from course_utils.checks.spec import Check, Result, Rng, beside, failed, mismatch, partial, passed, same
+from course_utils.experiments import freezing
 
 # ---------------------------------------------------------------------------------------------- 06.1 configure
 
@@ -214,7 +215,7 @@ def judge_rates(data: dict, rng: Rng) -> Result:
     if by_luck:
         return failed(f"for {by_luck[0]!r}, {lucky[by_luck[0]]:g} won by its luckiest seed; by the mean over seeds it is last")
     for name, lr in best.items():
-        if choice[name] not in sweeps.RATES:
+        if choice[name] not in freezing.RATES:
             return failed(f"for {name!r} you give {choice[name]:g}, which is no rate in the table")
         if choice[name] != lr:
             mine, top = (mean_val(table, name, rate) for rate in (choice[name], lr))
@@ -371,7 +372,7 @@ def judge_report(data: list, rng: Rng) -> Result:
     why = mismatch(report, REPORT)
     if why:
         return failed(why)
-    table = [row for row in sweeps.read_table(name) if row["per_class"] == 20]
+    table = [row for row in freezing.read_table(name) if row["per_class"] == 20]
     for judge in (judge_protocol, judge_numbers, judge_winner):
         result = judge(report, table)
         if result.share < 1:
@@ -381,7 +382,7 @@ def judge_report(data: list, rng: Rng) -> Result:
 
 def judge_protocol(report: dict, table: list[dict]) -> Result:
     scores = report["scores"]
-    known = {row["configuration"] for row in table} or set(sweeps.LEARNS)
+    known = {row["configuration"] for row in table} or set(freezing.LEARNS)
     if len(scores) != 2 or not scores.keys() <= known:
         return failed(f"`scores` should name two configurations of {sorted(known)}, but names {sorted(scores)}")
     if report["rates"].keys() != scores.keys():
@@ -400,7 +401,7 @@ def judge_protocol(report: dict, table: list[dict]) -> Result:
 
 def judge_numbers(report: dict, table: list[dict]) -> Result:
     """Do scores and rates agree with the shipped table, where there is one?"""
-    best = sweeps.best_rates(table)
+    best = freezing.best_rates(table)
     for name in report["scores"] if table else ():
         lr, mine = report["rates"][name], fmean(report["scores"][name])
         tried = {row["lr"] for row in table if row["configuration"] == name}

@@ -22,13 +22,13 @@ from typing import Any
 
 import nbformat
 
-from course_utils.authoring import nbgrader_metadata
 from course_utils.checks import all_checks
 from course_utils.grader import run
-from course_utils.grader.exports import NBGRADER_CONFIG, otter_name, otter_test, put, scored
+from course_utils.grader.exports import NBGRADER_CONFIG, otter_name, otter_test, scored, write_text
 from course_utils.grader.report import read_report
 from course_utils.grader.submission import blank_cells, cell_name
 from course_utils.profiles import HOME
+from course_utils.tools.authoring import nbgrader_metadata
 
 EXERCISES = ("03.1", "03.3")
 ROUNDS, BULK = 3, 20
@@ -85,9 +85,9 @@ def call(command: list[str], folder: Path) -> None:
 def otter(python: str, folder: Path) -> Peer:
     checks = [all_checks()[id] for id in EXERCISES]
     for check in checks:
-        put(folder / "tests" / f"{otter_name(check.id)}.py", f"OK_FORMAT = True\n\ntest = {otter_test(check)!r}\n")
+        write_text(folder / "tests" / f"{otter_name(check.id)}.py", f"OK_FORMAT = True\n\ntest = {otter_test(check)!r}\n")
     for number in range(ROUNDS):
-        put(folder / f"{number}.ipynb", nbformat.writes(notebook(number)))
+        write_text(folder / f"{number}.ipynb", nbformat.writes(notebook(number)))
         (folder / f"out{number}").mkdir()
     begin = [python, "-m", "otter"]
     call([*begin, "generate", "-t", "tests", "-o", "a.zip"], folder)
@@ -96,13 +96,13 @@ def otter(python: str, folder: Path) -> Peer:
 
 def nbgrader(python: str, folder: Path) -> tuple[Peer, Peer]:
     """One submission in a call, and twenty in a call."""
-    put(folder / "nbgrader_config.py", NBGRADER_CONFIG)
-    put(folder / "source" / "bench" / "bench.ipynb", nbformat.writes(notebook(0)))
+    write_text(folder / "nbgrader_config.py", NBGRADER_CONFIG)
+    write_text(folder / "source" / "bench" / "bench.ipynb", nbformat.writes(notebook(0)))
     begin = [python, "-m", "nbgrader"]
     call([*begin, "generate_assignment", "bench"], folder)
     students = [*(f"one{number}" for number in range(ROUNDS)), *(f"many{number}" for number in range(BULK))]
     for number, student in enumerate(students):
-        put(folder / "submitted" / student / "bench" / "bench.ipynb", nbformat.writes(notebook(number)))
+        write_text(folder / "submitted" / student / "bench" / "bench.ipynb", nbformat.writes(notebook(number)))
     autograde = [*begin, "autograde", "bench", "--force", "--student"]
     return (
         Peer("nbgrader autograde", folder, lambda number: [*autograde, f"one{number}"]),
@@ -163,7 +163,7 @@ def bench(options: argparse.Namespace) -> int:
     print(summary(result))
     print(f"the first submission, with torch to import: {result['cold_ms']:,} ms; load {result['load']:.2f}")
     if options.json:
-        put(Path(options.json), json.dumps(result, indent=2) + "\n")
+        write_text(Path(options.json), json.dumps(result, indent=2) + "\n")
     return 0
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from course_utils.checks import lessons
 from course_utils.errors import unknown
+from course_utils.files import write_atomic
 from course_utils.grader import box, run, writers
 from course_utils.grader.evidence import Fault
 from course_utils.grader.report import Report, named, read_notes, read_report
@@ -109,15 +110,9 @@ def write_class(room: writers.Classroom, out: Path) -> None:
         if path.name not in wanted:
             path.unlink()
     for name, learner in wanted.items():
-        put(pages / name, writers.learner_page(learner))
+        write_atomic(pages / name, writers.learner_page(learner))
     for name, write in FILES.items():
-        put(out / name, write(room))
-
-
-def put(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_bytes(content)
-    os.replace(draft, path)
+        write_atomic(out / name, write(room))
 
 
 def summary(reports: list[Report], faults: list[str], out: Path) -> int:
@@ -160,7 +155,7 @@ def to_terminal(reports: list[Report], options: argparse.Namespace, seconds: int
 
 
 def to_gradescope(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
-    put(Path(options.out or "results.json"), writers.gradescope(reports, seconds))
+    write_atomic(Path(options.out or "results.json"), writers.gradescope(reports, seconds))
 
 
 def to_actions(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
@@ -169,7 +164,7 @@ def to_actions(reports: list[Report], options: argparse.Namespace, seconds: int)
     append(os.environ.get("GITHUB_STEP_SUMMARY"), writers.markdown(reports))
     append(os.environ.get("GITHUB_OUTPUT"), f"result={writers.classroom_result(reports)}\n".encode())
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    put(Path(options.out or "result.json"), writers.classroom50(reports, os.environ, now))
+    write_atomic(Path(options.out or "result.json"), writers.classroom50(reports, os.environ, now))
 
 
 def append(path: str | None, content: bytes) -> None:

@@ -13,11 +13,13 @@ from typing import Any
 
 import nbformat
 
-from course_utils.authoring import nbgrader_metadata
 from course_utils.checks import all_checks
 from course_utils.checks.spec import Check
+from course_utils.errors import BLANK
+from course_utils.files import write_atomic
 from course_utils.grader.submission import cell_name
 from course_utils.profiles import HOME
+from course_utils.tools.authoring import nbgrader_metadata
 
 NEEDED: tuple[str, ...] = (
     "torch",
@@ -40,7 +42,6 @@ SHIPPED = (
     "data/**/*",
     "pyproject.toml",
 )
-STUB = 'raise NotImplementedError("Your turn.")'
 
 
 def export(options: argparse.Namespace) -> int:
@@ -95,7 +96,7 @@ mkdir -p /autograder/results
 result=/autograder/results/results.json
 printf '{"score": 0, "output": "The grader did not finish. Ask your instructor to run it again."}' > "$result"
 cd /autograder/course || exit 1
-PYTHONPATH=/autograder/course /autograder/venv/bin/python -m course_utils.cli grade /autograder/submission \\
+PYTHONPATH=/autograder/course /autograder/venv/bin/python -m course_utils.tools.cli grade /autograder/submission \\
   --to gradescope --out "$result" --isolation basic CHECKS
 """
 
@@ -150,7 +151,7 @@ jobs:
       - name: grade
         id: grade
         working-directory: course
-        run: python -m course_utils.cli grade ../submission --to actions --out ../result.json
+        run: python -m course_utils.tools.cli grade ../submission --to actions --out ../result.json
       - uses: actions/upload-artifact@v4
         with: {name: result, path: result.json}
 """
@@ -162,7 +163,7 @@ from pathlib import Path
 
 COURSE = Path(__file__).resolve().parent / "course"  # a clone of the course, with its packages installed
 
-command = [sys.executable, "-m", "course_utils.cli", "grade", str(Path.cwd()), "--to", "actions"]
+command = [sys.executable, "-m", "course_utils.tools.cli", "grade", str(Path.cwd()), "--to", "actions"]
 subprocess.run([*command, "--out", str(Path.cwd() / "result.json")], cwd=COURSE, check=False)
 Path("release-body.md").write_text("Scores count hundredths of a point.\\n", encoding="utf-8")
 '''
@@ -181,14 +182,14 @@ Hidden checks belong into no repository that learners can read.
 
 
 def to_actions(out: Path, hidden: list[Path]) -> None:
-    put(out / ".github" / "workflows" / "grade.yml", WORKFLOW)
-    put(out / "autograder.py", AUTOGRADER)
-    put(out / "README.md", ACTIONS_README)
+    write_text(out / ".github" / "workflows" / "grade.yml", WORKFLOW)
+    write_text(out / "autograder.py", AUTOGRADER)
+    write_text(out / "README.md", ACTIONS_README)
 
 
-def put(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_atomic(path, text)
 
 
 # ------------------------------------------------------------------------------------------------- nbgrader and otter
@@ -204,7 +205,7 @@ The course has to be installed in the Python that runs the notebooks, and its `d
 {WEAKNESS}"""
 NBGRADER_CONFIG = f"""c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "fine-tuning"
-c.ClearSolutions.code_stub = {{"python": {STUB!r}}}
+c.ClearSolutions.code_stub = {{"python": {BLANK!r}}}
 c.ExecutePreprocessor.timeout = 600
 """
 OTTER_README = f"""# The course for otter-grader
@@ -240,9 +241,9 @@ def to_nbgrader(out: Path, hidden: list[Path]) -> None:
             cell = next(cell for cell in notebook.cells if cell.id == cell_name("check", id))
             cell.source += "\n" + scored(check)
             cell.metadata["nbgrader"] = nbgrader_metadata("check", cell.id, points=check.points)
-        put(out / "source" / lesson / f"{lesson}.ipynb", nbformat.writes(notebook) + "\n")
-    put(out / "nbgrader_config.py", NBGRADER_CONFIG)
-    put(out / "README.md", NBGRADER_README)
+        write_text(out / "source" / lesson / f"{lesson}.ipynb", nbformat.writes(notebook) + "\n")
+    write_text(out / "nbgrader_config.py", NBGRADER_CONFIG)
+    write_text(out / "README.md", NBGRADER_README)
 
 
 def to_otter(out: Path, hidden: list[Path]) -> None:
@@ -250,12 +251,12 @@ def to_otter(out: Path, hidden: list[Path]) -> None:
         folder = out / lesson
         tests = {otter_name(id): otter_test(check) for id, check in checks.items()}
         for name, test in tests.items():
-            put(
+            write_text(
                 folder / "tests" / f"{name}.py",
                 f"OK_FORMAT = True\n\ntest = {pprint.pformat(test, sort_dicts=False, width=100)}\n",
             )
         shutil.copyfile(HOME / "notebooks" / f"{lesson}.ipynb", folder / f"{lesson}.ipynb")
-    put(out / "README.md", OTTER_README)
+    write_text(out / "README.md", OTTER_README)
 
 
 def otter_name(id: str) -> str:

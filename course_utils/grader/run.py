@@ -24,6 +24,7 @@ import torch
 import torchvision
 
 from course_utils.checks import lesson_module, lessons
+from course_utils.files import write_atomic
 from course_utils.grader.box import NoIsolation, demand_readable
 from course_utils.grader.evidence import KEPT, Fault, Job, Tried, close_zygotes, collect, zygote_for
 from course_utils.grader.judge import TIMEOUT, Verdict, exercise_of, is_hidden, judge_exercise, settle
@@ -41,6 +42,7 @@ from course_utils.grader.report import (
     to_json,
 )
 from course_utils.grader.submission import Refused, Submission, Upload, read_answers, safe_name
+from course_utils.profiles import cpu_count
 
 LOSSES = 3  # so often a notebook may take its worker with it
 
@@ -282,7 +284,7 @@ def engine_for(job: Job, jobs: int | None, scheduler: str | None) -> Engine:
 
 def default_jobs() -> int:
     """One for each core, as long as each has 1.5 GB of memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cpu_count()
     try:
         memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
@@ -393,29 +395,19 @@ class Run:
         """Write what came of one upload; where a check of ours stopped there is no report, for it would hold a zero."""
         name, faults = safe_name(id), read_notes(notes).faults
         report = self.out / "reports" / f"{name}.json"
-        write(self.out / "notes" / f"{name}.json", named(notes, id, name))
+        write_atomic(self.out / "notes" / f"{name}.json", named(notes, id, name), mode=0o600)
         self.faults += [f"{id}: {fault}" for fault in faults]
         if faults:
             report.unlink(missing_ok=True)
         else:
-            write(report, named(body, id, name))
+            write_atomic(report, named(body, id, name), mode=0o600)
         self.on_progress(name)
         return not faults
 
     def note(self, *, complete: bool) -> None:
         """What the next run into the same folder needs to know."""
         content = {"seed": self.job.seed, "isolation": self.job.isolation, "faults": self.faults, "complete": complete}
-        write(self.out / "run.json", to_json(content))
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, for its owner only."""
-    draft = path.with_name(f".{path.name}.part")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+        write_atomic(self.out / "run.json", to_json(content), mode=0o600)
 
 
 def stored_seed(out: Path) -> str | None:

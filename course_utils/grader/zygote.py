@@ -28,6 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from course_utils.errors import STUB
 from course_utils.grader import box
 
 MEMORY = 4 * box.GIB  # of all processes of a box together
@@ -36,7 +37,6 @@ WARM = (
     *("IPython.core.inputtransformer2", "course_utils.checks.spec", "course_utils.grader.wire"),
 )
 SECRETS = ("submission", "judge", "report", "probes", "evidence", "run", "writers", "command")
-STUB = "Your turn."
 BUSY = 0.8  # the share of its time from which on a box was not kept waiting by other programs
 PATIENCE = 20  # seconds that a keeper gets to end its box; to give back much memory takes time
 WIRE = 3  # the descriptor by which a box talks

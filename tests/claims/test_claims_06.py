@@ -12,15 +12,16 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from course_utils import get_weights, pictures, precompute, settings, split_frozen, sweep, sweeps, train_one_epoch
+from course_utils import get_weights, pictures, precompute, settings, split_frozen, sweep, train_one_epoch
+from course_utils.experiments import freezing
 
 pytestmark = pytest.mark.claim
 SEEDS = range(5)
-RATES = sweeps.best_rates([row for row in sweeps.read_table("tiny") if row["per_class"] == 20])
+RATES = freezing.best_rates([row for row in freezing.read_table("tiny") if row["per_class"] == 20])
 
 
 def start(name, seed):
-    model = sweeps.start(name, settings(), 6, seed)
+    model = freezing.start(name, settings(), 6, seed)
     return model if name in ("all", "scratch") else split_frozen(model).learning
 
 
@@ -28,7 +29,7 @@ def shown(name, loader):
     """What the learning part of a configuration gets to see: the pictures, or their features."""
     if name in ("all", "scratch"):
         return loader
-    return precompute(split_frozen(sweeps.start(name, settings(), 6, seed=0)).frozen, loader, cache=None)
+    return precompute(split_frozen(freezing.start(name, settings(), 6, seed=0)).frozen, loader, cache=None)
 
 
 @cache
@@ -37,12 +38,12 @@ def drawn(per_class, seed):
     images, labels = map(torch.from_numpy, pictures("things", per_class, seed))
     images = get_weights("resnet18", "shapes").transforms()(images.permute(0, 3, 1, 2))
     dataset = TensorDataset(images, labels)
-    return DataLoader(dataset, batch_sampler=sweeps.Draws(len(labels)), generator=torch.Generator())
+    return DataLoader(dataset, batch_sampler=freezing.FixedUpdatesSampler(len(labels)), generator=torch.Generator())
 
 
 @cache
 def shipped():
-    return sweeps.open_splits(settings(), 20)
+    return freezing.open_splits(settings(), 20)
 
 
 def run(name, lr, seeds, train, test):
@@ -89,7 +90,7 @@ def test_one_rate_for_all_picks_the_winner(seed):
 @pytest.mark.parametrize("name", ["head", "layer4 + head"])
 def test_the_live_column_lands_on_the_shipped_one(name):
     """Kept features give what whole networks gave."""
-    rows = [r for r in sweeps.read_table("tiny") if (r["per_class"], r["configuration"], r["lr"]) == (20, name, RATES[name])]
+    rows = [r for r in freezing.read_table("tiny") if (r["per_class"], r["configuration"], r["lr"]) == (20, name, RATES[name])]
     mine = run(name, RATES[name], [r["seed"] for r in rows], shipped()["train"], shipped()["test"])
     assert mean(mine) == pytest.approx(mean(r["test"] for r in rows), abs=0.03)
 
@@ -99,11 +100,11 @@ def test_a_shipped_row_can_be_made_again():
     name = "layer3–4 + head"
     (row,) = (
         r
-        for r in sweeps.read_table("tiny")
+        for r in freezing.read_table("tiny")
         if (r["per_class"], r["configuration"], r["seed"]) == (20, name, 0) and r["test"] is not None
     )
     (found,) = sweep(
-        lambda seed: sweeps.start(name, settings(), 6, seed),
+        lambda seed: freezing.start(name, settings(), 6, seed),
         shipped()["train"],
         shipped()["test"],
         rates=[row["lr"]],

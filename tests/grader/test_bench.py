@@ -6,10 +6,10 @@ import re
 import nbformat
 import pytest
 
-from course_utils import cli
 from course_utils.grader import bench, evidence, run
 from course_utils.grader.submission import read_answers
 from course_utils.profiles import HOME
+from course_utils.tools import cli
 
 
 def blob(number: int) -> bytes:

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from course_utils import cli
 from course_utils.grader import box, command, evidence, run
 from course_utils.profiles import HOME
+from course_utils.tools import cli
 
 RIGHT = (HOME / "solutions" / "03_freeze.ipynb").read_bytes()
 BLANK = (HOME / "notebooks" / "03_freeze.ipynb").read_bytes()

@@ -14,10 +14,10 @@ import nbformat
 import pytest
 import yaml
 
-from course_utils import cli
 from course_utils.checks import all_checks, lesson_module, score
 from course_utils.grader.submission import read_answers
 from course_utils.profiles import HOME
+from course_utils.tools import cli
 
 CANARY = "CANARY-7c1f"
 

@@ -301,4 +301,4 @@ def test_the_worker_never_imports_what_it_must_not(first):
         for name in forbidden:
             assert f"import {name}" not in text, path.name
             assert f"{name}(" not in text, path.name
-    assert sys.modules.get("nbclient") is None or "course_utils.authoring" in sys.modules
+    assert sys.modules.get("nbclient") is None or "course_utils.tools.authoring" in sys.modules

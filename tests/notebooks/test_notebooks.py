@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from course_utils import cli
+from course_utils.tools import cli
 from course_utils.models import fresh
 from course_utils.profiles import HOME
 from course_utils.weights import get_weights

@@ -1,0 +1,176 @@
+"""The comparison of lesson 06, which layers should learn, and the table that keeps it.
+
+`python -m course_utils.experiments.freezing` makes `data/sweeps/freezing-tiny.csv` anew; with `COURSE_PROFILE=full` that of
+the data set named there. Each network is trained as a whole there; the lesson trains on what the frozen part gives, and lands
+on the same numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler, Subset
+
+from course_utils.data import in_memory, open_data
+from course_utils.finetune import freeze, unfreeze
+from course_utils.models import load_model, replace_head
+from course_utils.profiles import HOME, Settings, settings
+from course_utils.sweeps import Row, sweep
+
+FOLDER = HOME / "data" / "sweeps"
+
+LEARNS = {  # the parts of a ResNet that learn in each configuration
+    "scratch": ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"),
+    "head": ("fc",),
+    "layer4 + head": ("layer4", "fc"),
+    "layer3–4 + head": ("layer3", "layer4", "fc"),
+    "all": ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"),
+}
+LR_GRID = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+RATES = LR_GRID[3:7]  # tried for every configuration; more of the grid where the best one is the first or the last
+SEEDS = (0, 1, 2)
+PER_CLASS = (5, 20)  # training pictures of each class
+UPDATES = 48  # 12 epochs of 120 pictures in batches of 32
+BATCH = 32
+AT_MOST = 45  # pictures of each class in val and test, so that large data sets fit into memory
+
+# ------------------------------------------------------------------------------------------------------- the protocol
+
+
+class FixedUpdatesSampler(Sampler[list[int]]):
+    """One pass is 48 batches, whatever the number of pictures: shuffled again whenever all have been shown."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __len__(self) -> int:
+        return UPDATES
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order: list[Tensor] = []
+        while len(order) < UPDATES:
+            order += torch.randperm(self.count).split(BATCH)
+        return iter([batch.tolist() for batch in order[:UPDATES]])
+
+
+def open_splits(run: Settings, per_class: int) -> dict[str, DataLoader]:
+    """Loaders of "train" (`per_class` pictures of each class, 48 batches), "val" and "test" (45 of each class at most)."""
+    data = open_data(run, per_class=per_class)
+    train, val, test = (in_memory(at_most(loader.dataset)) for loader in (data.train, data.val, data.test))
+    own = torch.Generator()  # DataLoader draws a number from it; the order comes from torch's own generator
+    shuffled = DataLoader(train, batch_sampler=FixedUpdatesSampler(len(train)), generator=own)
+    return {"train": shuffled, "val": DataLoader(val, 64), "test": DataLoader(test, 64)}
+
+
+def at_most(dataset: Any) -> Subset:
+    """The first 45 pictures of each class."""
+    labels = [label for _, label in dataset.samples]
+    chosen = [i for kind in sorted(set(labels)) for i in [i for i, label in enumerate(labels) if label == kind][:AT_MOST]]
+    return Subset(dataset, chosen)
+
+
+def start(configuration: str, run: Settings, num_classes: int, seed: int) -> nn.Module:
+    """The network before training: the same seed gives the same new head to every pretrained configuration."""
+    torch.manual_seed(seed)
+    weights = None if configuration == "scratch" else run.weights
+    model = freeze(replace_head(load_model("resnet18", weights=weights), num_classes))
+    for part in LEARNS[configuration]:
+        unfreeze(model.get_submodule(part))
+    return model.to(run.device)
+
+
+def compare(configuration: str, run: Settings, per_class: int) -> list[Row]:
+    """One row per rate and seed; those of the rate that val chose have a test accuracy too."""
+    loaders = open_splits(run, per_class)
+    num_classes = len(set(loaders["train"].dataset.labels))  # type: ignore[attr-defined]
+    begin = partial(start, configuration, run, num_classes)
+    rows: list[Row] = []
+    rates: Sequence[float] = RATES
+    while rates:
+        found = sweep(begin, loaders["train"], loaders["val"], rates=rates, seeds=SEEDS, epochs=1)
+        rows += [row_of(per_class, configuration, one) for one in found]
+        rates = next_rates(rows)
+    (chosen,) = best_rates(rows).values()
+    opened = sweep(begin, loaders["train"], loaders["test"], rates=[chosen], seeds=SEEDS, epochs=1)
+    tested = {(one["lr"], one["seed"]): one["val"] for one in opened}
+    rows = [row | {"test": tested.get((row["lr"], row["seed"]))} for row in rows]
+    return sorted(rows, key=lambda row: (row["lr"], row["seed"]))
+
+
+def row_of(per_class: int, configuration: str, one: Row) -> Row:
+    return {"per_class": per_class, "configuration": configuration, "lr": one["lr"], "seed": one["seed"], "val": one["val"]}
+
+
+def next_rates(rows: Sequence[Row]) -> Sequence[float]:
+    """The next rate of the grid if the best one is the first or the last that was tried; none if it lies inside."""
+    (chosen,) = best_rates(rows).values()
+    tried, place = sorted({row["lr"] for row in rows}), LR_GRID.index(chosen)
+    if chosen == tried[0]:
+        return LR_GRID[max(place - 1, 0) : place]
+    return LR_GRID[place + 1 : place + 2] if chosen == tried[-1] else ()
+
+
+# -------------------------------------------------------------------------------------------------- what a table says
+
+
+def best_rates(rows: Sequence[Row]) -> dict[str, float]:
+    """For each configuration the rate with the highest val accuracy, averaged over the seeds; of equals the lowest."""
+    vals: dict[str, dict[float, list[float]]] = {}
+    for row in rows:
+        vals.setdefault(row["configuration"], {}).setdefault(row["lr"], []).append(row["val"])
+    return {name: max(sorted(found), key=lambda lr: round(mean(found[lr]), 3)) for name, found in vals.items()}
+
+
+# ------------------------------------------------------------------------------------------------------------ the file
+
+
+def table_path(data: str) -> Path:
+    return FOLDER / f"freezing-{Path(data).name}.csv"
+
+
+def read_table(data: str) -> list[Row]:
+    """The rows made on the data set `data`; none if nobody has made them yet."""
+    if not table_path(data).exists():
+        return []
+    with table_path(data).open(encoding="utf-8", newline="") as file:
+        return [typed(row) for row in csv.DictReader(file)]
+
+
+def typed(row: dict[str, str]) -> Row:
+    kinds = {"per_class": int, "configuration": str, "lr": float, "seed": int, "val": float}
+    return {name: kind(row[name]) for name, kind in kinds.items()} | {"test": float(row["test"]) if row["test"] else None}
+
+
+def write_table(data: str, rows: Sequence[Row]) -> Path:
+    path = table_path(data)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "val": f"{row['val']:.6f}", "test": _text(row["test"])} for row in rows)
+    return path
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+def main() -> None:
+    run, rows, started = settings(), [], time.perf_counter()
+    for per_class in PER_CLASS:
+        for configuration in LEARNS:
+            rows += compare(configuration, run, per_class)
+            path = write_table(run.data, rows)
+            print(f"{len(rows)} runs in {path}, {time.perf_counter() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

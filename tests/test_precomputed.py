@@ -1,0 +1,612 @@
+"""The frozen part once: the same training to the last digits for every family, and never a feature that is out of date."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import warnings
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torchvision import transforms
+from torchvision.ops import StochasticDepth
+from torchvision.transforms import v2
+
+from course_utils.data import Pictures, in_memory, open_data
+from course_utils.finetune import freeze, train_mode, unfreeze
+from course_utils.fx_split import ModelPart, split_frozen
+from course_utils.models import fresh, head_of, load_model, replace_head
+from course_utils.precomputed import precompute
+from course_utils.profiles import settings
+from course_utils.train import evaluate, fit, train_one_epoch
+
+
+def sgd(model: nn.Module, lr: float = 0.01) -> torch.optim.Optimizer:
+    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)
+
+
+def loaders(dataset, batch_size: int = 2) -> tuple[DataLoader, DataLoader]:
+    """One that shuffles, as for training, and one that does not; equal ones at every call."""
+    shuffled = DataLoader(dataset, batch_size, shuffle=True, generator=torch.Generator().manual_seed(3))
+    return shuffled, DataLoader(dataset, batch_size)
+
+
+def noise(count: int, pixels: int) -> TensorDataset:
+    generator = torch.Generator().manual_seed(1)
+    return TensorDataset(torch.randn(count, 3, pixels, pixels, generator=generator), torch.arange(count) % 3)
+
+
+def train_both_ways(model: nn.Module, dataset, epochs: int = 2, batch_size: int = 2) -> tuple[nn.Module, nn.Module, ModelPart]:
+    """`model` trained as a whole, a copy of it trained on kept features, and the half that learnt; scores must be equal."""
+    other = copy.deepcopy(model)
+    torch.manual_seed(5)
+    whole = fit(model, *loaders(dataset, batch_size), sgd(model), epochs=epochs)
+    frozen, learning = split_frozen(other)
+    torch.manual_seed(5)
+    train, val = (precompute(frozen, loader, cache=None) for loader in loaders(dataset, batch_size))
+    reused = fit(learning, train, val, sgd(learning), epochs=epochs)
+    for a, b in zip(whole, reused, strict=True):
+        assert (a.train.loss, a.val.loss) == pytest.approx((b.train.loss, b.val.loss), abs=1e-5)
+        assert (a.train.accuracy, a.val.accuracy) == (b.train.accuracy, b.val.accuracy)
+    return model, other, learning
+
+
+def assert_same_weights(a: nn.Module, b: nn.Module) -> None:
+    for name, value in a.state_dict().items():
+        torch.testing.assert_close(b.state_dict()[name], value, atol=1e-5, rtol=1e-5, msg=name)
+
+
+# ------------------------------------------------------------------------------------------------------ every family
+
+FAMILIES = {  # pixels of a small picture, and the deeper part that learns
+    "resnet18": (32, "layer4"),
+    "vgg16": (32, "features.28"),
+    "densenet121": (32, "features.denseblock4.denselayer16"),
+    "efficientnet_b0": (32, "features.7"),
+    "mobilenet_v3_small": (32, "features.11"),
+    "convnext_tiny": (32, "features.7"),
+    "vit_b_16": (32, "encoder.layers.encoder_layer_11"),
+    "swin_t": (32, "features.7"),
+    "squeezenet1_0": (32, "features.12"),
+    "inception_v3": (299, "Mixed_7c"),  # its second output needs that many pixels
+    "googlenet": (64, "inception5b"),
+}
+SECOND_HEADS = ("AuxLogits", "aux1", "aux2")
+
+
+def frozen_but(name: str, *parts: str, **head) -> nn.Module:
+    """The network with a new head, of which the head, the parts and second heads learn."""
+    options = {"image_size": 32} if name == "vit_b_16" else {}
+    model = freeze(replace_head(fresh(name, **options), 3, **head))
+    learning = [head_of(model), *(model.get_submodule(part) for part in parts)]
+    for part in [*learning, *(getattr(model, second) for second in SECOND_HEADS if hasattr(model, second))]:
+        unfreeze(part)
+    return model
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_head_only_with_dropout(name):
+    pixels, _ = FAMILIES[name]
+    model, other, _ = train_both_ways(frozen_but(name, hidden=(8,), dropout=0.3), noise(4, pixels), epochs=1)
+    assert_same_weights(model, other)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_deeper_part_learns(name):
+    pixels, part = FAMILIES[name]
+    start = frozen_but(name, part)
+    before = copy.deepcopy(start.state_dict())
+    model, other, learning = train_both_ways(start, noise(4, pixels), epochs=1)
+    assert_same_weights(model, other)
+    learnt = {name for name, parameter in other.named_parameters() if parameter.requires_grad}
+    assert {name for name, _ in learning.named_parameters()} >= learnt
+    moved = {name for name, parameter in other.named_parameters() if not torch.equal(parameter, before[name])}
+    assert any(name.startswith(part) for name in moved)
+    assert moved <= learnt
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_the_last_ten_layers_cross_at_two_tensors(name):
+    model = freeze(replace_head(fresh(name), 3))
+    for layer in [module for module in model.modules() if list(module.parameters(recurse=False))][-10:]:
+        unfreeze(layer)
+    frozen, _ = split_frozen(model)
+    assert len(frozen(torch.zeros(2, 3, 32, 32))) == 2
+    model, other, _ = train_both_ways(model, noise(6, 32))
+    assert_same_weights(model, other)
+
+
+def test_one_after_the_other_is_the_model():
+    model = frozen_but("resnet18", "layer4.1")
+    frozen, learning = split_frozen(model)
+    images = torch.randn(2, 3, 64, 64)
+    for mode in (model.eval, lambda: train_mode(model)):
+        mode()
+        learning.training = model.training
+        torch.testing.assert_close(learning(frozen(images)), model(images))
+
+
+def test_splitting_leaves_the_model_as_it_was():
+    model = frozen_but("resnet18", "layer4").eval()
+    model.layer4[0].train()  # one part in another mode
+    modes, state = [module.training for module in model.modules()], copy.deepcopy(model.state_dict())
+    frozen, learning = split_frozen(model)
+    frozen(torch.randn(2, 3, 32, 32))
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert learning.get_submodule("layer4.1.conv1") is model.layer4[1].conv1, "the model's own modules, not copies"
+    assert frozen.get_parameter("conv1.weight") is model.conv1.weight
+
+
+def test_the_frozen_half_stays_in_evaluation_mode(small_net):
+    model = small_net()
+    freeze(model)
+    unfreeze(model.fc)
+    frozen, _ = split_frozen(model)
+    images = torch.randn(4, 3, 8, 8)
+    wanted = frozen(images)
+    model.train()
+    frozen.train()
+    assert torch.equal(frozen(images), wanted)
+    assert all(module.training for module in model.modules()), "and the modes of the model are its own business"
+
+
+# --------------------------------------------------------------------------------------- what counts as frozen
+
+
+class Net(nn.Module):
+    """Some steps in front of a linear layer that learns."""
+
+    def __init__(self, front: nn.Module, width: int = 4):
+        super().__init__()
+        self.front, self.fc = front, nn.Linear(width, 3)
+
+    def forward(self, images):
+        return self.fc(self.front(images))
+
+
+def frozen_conv(*more: nn.Module, channels: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, 4, 3), *more, nn.AdaptiveAvgPool2d(1), nn.Flatten()).requires_grad_(False)
+
+
+class Norm(nn.Module):
+    """Collects statistics by a function, and has no parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("var", torch.ones(4))
+
+    def forward(self, x):
+        return F.batch_norm(x, self.mean, self.var, training=self.training)
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.rand_like(x) if self.training else x
+
+
+class Dropped(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.5, self.training)
+
+
+UNSTEADY = {
+    "dropout": nn.Dropout(0.5),
+    "dropout2d": nn.Dropout2d(0.5),
+    "a function that drops": Dropped(),
+    "stochastic depth": StochasticDepth(0.5, "row"),
+    "statistics without parameters": nn.BatchNorm2d(4, affine=False),
+    "a function that collects statistics": Norm(),
+    "noise": Noise(),
+    "random slopes": nn.RReLU(),
+}
+
+
+@pytest.mark.parametrize("name", UNSTEADY)
+def test_what_differs_from_epoch_to_epoch_stays_on_the_learning_side(name):
+    """Between two frozen layers, of which the second then runs in every step."""
+    model = nn.Sequential(
+        OrderedDict(
+            first=nn.Conv2d(3, 4, 3).requires_grad_(False),
+            middle=UNSTEADY[name],
+            last=frozen_conv(channels=4),
+            fc=nn.Linear(4, 3),
+        )
+    )
+    frozen, learning = split_frozen(model)
+    assert {name for name, _ in frozen.named_parameters()} == {"first.weight", "first.bias"}
+    assert {name for name, _ in learning.named_parameters()} == {"last.0.weight", "last.0.bias", "fc.weight", "fc.bias"}
+    trained, other, _ = train_both_ways(model, noise(6, 8))
+    assert_same_weights(trained, other)
+
+
+def test_a_frozen_part_with_dropout_inside_is_still_as_a_whole():
+    """As `freeze` promises: it is in evaluation mode, so its dropout does nothing."""
+    frozen, learning = split_frozen(Net(frozen_conv(nn.Dropout(0.5))))
+    assert [name for name, _ in learning.named_parameters()] == ["fc.weight", "fc.bias"]
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(frozen(images), frozen(images))
+
+
+class Sized(nn.Module):
+    """Uses sizes, a constant of its own, and the frozen result twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.front = frozen_conv()
+        self.scale = nn.Parameter(torch.full((1, 4), 2.0), requires_grad=False)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, images):
+        x = self.front(images)
+        token = self.scale.expand(x.shape[0], -1)
+        return self.fc(x + token) + x.sum(1, keepdim=True)
+
+
+def test_sizes_and_constants_are_made_where_they_are_used():
+    model = Sized()
+    frozen, _ = split_frozen(model)
+    parts = frozen(torch.randn(5, 3, 8, 8))
+    assert all(part.shape[0] == 5 for part in ([parts] if isinstance(parts, torch.Tensor) else parts))
+    trained, other, _ = train_both_ways(model, noise(5, 8))  # the last batch is short
+    assert_same_weights(trained, other)
+
+
+# ------------------------------------------------------------------------------------------- what cannot be split
+
+
+class Undecided(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.fc = nn.Flatten(), nn.Linear(192, 3)
+
+    def forward(self, images):
+        return self.fc(self.first(images)) if images.sum() > 0 else self.fc(-self.first(images))
+
+
+def test_a_model_that_cannot_be_traced_runs_as_a_whole_and_says_so():
+    model = Undecided()
+    with pytest.warns(UserWarning, match="Undecided is not split, so all of it runs in every epoch: torch.fx cannot trace it"):
+        frozen, learning = split_frozen(model)
+    assert learning is model
+    images = torch.randn(2, 3, 8, 8)
+    assert frozen(images) is images
+
+
+def test_nothing_to_keep_says_so(small_net):
+    model = small_net()
+    with pytest.warns(UserWarning, match="not split, so all of it runs in every epoch: its first layer learns"):
+        assert split_frozen(model).learning is model
+
+
+def test_two_inputs_cannot_be_split():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, a, b):
+            return self.fc(a) + b
+
+    with pytest.warns(UserWarning, match="it takes more than one input"):
+        split_frozen(Two())
+
+
+def test_nothing_learns(small_net):
+    with pytest.raises(ValueError, match="nothing learns: every parameter of the model is frozen; unfreeze its head"):
+        split_frozen(freeze(small_net()))
+
+
+# ------------------------------------------------------------------------------------------------------ the features
+
+
+MEMMAP = np.memmap
+
+
+@pytest.fixture
+def head_only(small_net):
+    """A small network of which the head learns, and its two halves."""
+    model = freeze(small_net())
+    unfreeze(model.fc)
+    return model, *split_frozen(model)
+
+
+@pytest.fixture
+def folder(plant, tmp_path):
+    """Settings for twelve small pictures of two classes in each split."""
+    for split in ("train", "val", "test"):
+        plant(tmp_path / "pictures" / split, {"dark": 6, "light": 6}, size=(70, 66))
+    return settings(data=str(tmp_path / "pictures"), batch_size=5)
+
+
+def test_batches_are_those_of_the_loader(head_only, folder):
+    _, frozen, _ = head_only
+    ours, theirs = open_data(folder).train, open_data(folder).train
+    features = precompute(frozen, ours, cache=None)
+    for _ in range(3):  # three epochs, each in another order
+        for (images, labels), (kept, same_labels) in zip(theirs, features, strict=True):
+            assert torch.equal(labels, same_labels)
+            torch.testing.assert_close(kept, frozen(images))
+    assert len(features) == len(theirs)
+
+
+def test_nothing_else_is_disturbed(head_only, folder):
+    """No random number is drawn that training would have drawn, and none of the loader's own."""
+    _, frozen, _ = head_only
+    data = open_data(folder)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist(), data.train.generator.get_state()
+    precompute(frozen, data.train, cache=None)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert np.random.get_state()[1].tolist() == states[2]
+    assert torch.equal(data.train.generator.get_state(), states[3])
+
+
+def test_it_says_how_much_it_keeps(head_only, folder, capsys):
+    precompute(head_only[1], open_data(folder).train, cache=None)
+    assert capsys.readouterr().out == "12 pictures: 8 numbers each, 0.0 MB, kept in memory\n"
+
+
+def test_a_batch_may_be_changed_in_place(head_only, folder):
+    features = precompute(head_only[1], open_data(folder).val, cache=None)
+    first, again = next(iter(features))[0], next(iter(features))[0]
+    first.zero_()
+    assert torch.equal(next(iter(features))[0], again)
+
+
+def test_half_precision(head_only, folder):
+    _, frozen, _ = head_only
+    exact, half = (precompute(frozen, open_data(folder).val, half=half, cache=None) for half in (False, True))
+    assert half.dataset.parts[0].nbytes == exact.dataset.parts[0].nbytes / 2
+    for (a, _), (b, _) in zip(exact, half, strict=True):
+        assert b.dtype == torch.float32
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_too_large_for_half_precision():
+    model = Net(nn.Sequential(nn.Flatten(), nn.Linear(192, 4).requires_grad_(False)))
+    model.front[1].weight.data.fill_(1e5)
+    frozen, _ = split_frozen(model)
+    with pytest.raises(ValueError, match=r"above 65,504, the largest in half precision; leave half out"):
+        precompute(frozen, loaders(noise(4, 8))[1], half=True, cache=None)
+
+
+def test_beyond_the_memory_budget_they_stay_in_a_file(head_only, folder, tmp_path, capsys, monkeypatch):
+    _, frozen, learning = head_only
+    loader, mappings = open_data(folder).val, []
+    plain = precompute(frozen, loader, cache=None)
+    monkeypatch.setattr(
+        "course_utils.feature_store.np.memmap", lambda *a, **b: mappings.append(MEMMAP(*a, **b)) or mappings[-1]
+    )
+    for cache in (None, tmp_path / "cache"):
+        mappings.clear()
+        mapped = precompute(frozen, loader, cache=cache, memory_gb=1e-9)
+        assert "kept in a file" in capsys.readouterr().out
+        assert [one.shape for one in mappings] == [(12, 8), (12,)], "the features and the labels"
+        assert mapped.dataset.parts[0].data_ptr() == mappings[0].ctypes.data, "not read into memory"
+        for (a, labels), (b, same) in zip(plain, mapped, strict=True):
+            assert torch.equal(a, b)
+            assert torch.equal(labels, same)
+        assert evaluate(learning, mapped) == evaluate(learning, plain)
+
+
+# ------------------------------------------------------------------------------------------------------------- views
+
+RANDOM = {
+    "flip": transforms.RandomHorizontalFlip(),
+    "v2": v2.RandomResizedCrop(64),
+    "colour": transforms.ColorJitter(0.5),
+    "python's dice": transforms.Lambda(lambda image: image.rotate(random.randrange(90))),
+    "numpy's dice": transforms.Lambda(lambda image: image.rotate(int(np.random.randint(90)))),
+}
+
+
+class OwnDice:
+    """Draws from a generator of its own."""
+
+    def __init__(self):
+        self.dice = np.random.default_rng(0)
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return image.rotate(self.dice.integers(1, 90), fillcolor=(255, 0, 0))
+
+
+@pytest.mark.parametrize("step", [*RANDOM.values(), OwnDice()], ids=[*RANDOM, "dice of its own"])
+def test_a_random_transform_needs_views(head_only, folder, step):
+    recipe = transforms.Compose([step, transforms.Resize((64, 64)), transforms.ToTensor()])
+    data = open_data(folder, transform=transforms.ToTensor(), train_transform=recipe)
+    with pytest.raises(ValueError, match=r"the transform is random.*keep several \(views=8\).*in_memory"):
+        precompute(head_only[1], data.train, cache=None)
+
+
+def test_a_random_collate_function_is_random_too(head_only):
+    def mix(batch):
+        images, labels = torch.utils.data.default_collate(batch)
+        return images.roll(1, 0) * torch.rand(1) + images, labels
+
+    with pytest.raises(ValueError, match="the transform is random"):
+        precompute(head_only[1], DataLoader(noise(4, 8), 2, collate_fn=mix), cache=None)
+
+
+class Shift:
+    """A random brightness, so that views can be told apart."""
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return transforms.functional.to_tensor(image.resize((16, 16))) + torch.rand(1)
+
+
+def test_each_epoch_shows_another_view(head_only, folder):
+    _, frozen, learning = head_only
+    data = open_data(folder, transform=Shift())
+    kept = precompute(frozen, DataLoader(data.val.dataset, 12), views=3, cache=None)
+    epochs = [next(iter(kept))[0] for _ in range(6)]
+    for i in range(3):
+        assert torch.equal(epochs[i], epochs[i + 3]), "after three epochs the views begin again"
+        assert not torch.isclose(epochs[i], epochs[(i + 1) % 3]).all(1).any(), "no picture shows one view twice in a row"
+    train_one_epoch(learning, kept, sgd(learning))
+
+
+def test_views_of_what_is_not_random(head_only, folder):
+    with pytest.raises(ValueError, match="views=3, but the transform is not random, so all views would be the same"):
+        precompute(head_only[1], open_data(folder).train, views=3, cache=None)
+
+
+@pytest.mark.parametrize("views", [0, -1, 1.5, True, "8"])
+def test_bad_views(head_only, folder, views):
+    with pytest.raises(ValueError, match=r"views=.*; give a whole number of 1 or more"):
+        precompute(head_only[1], open_data(folder).train, views=views, cache=None)
+
+
+# --------------------------------------------------------------------------------------------------------- bad input
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(noise(4, 8))
+
+
+@pytest.mark.parametrize(
+    "loader", [[(torch.zeros(2, 3, 8, 8), torch.zeros(2))], DataLoader(Stream()), DataLoader(noise(4, 8), batch_size=None)]
+)
+def test_what_is_no_loader_of_a_data_set(head_only, loader):
+    with pytest.raises(TypeError, match="precompute takes a DataLoader that makes batches of a data set with a length, not"):
+        precompute(head_only[1], loader, cache=None)
+
+
+def test_no_picture(head_only):
+    with pytest.raises(ValueError, match="the loader has no picture; check its folder"):
+        precompute(head_only[1], DataLoader(noise(0, 8), 2), cache=None)
+
+
+def test_a_frozen_half_of_ones_own_that_draws():
+    with pytest.raises(ValueError, match="the frozen part draws random numbers"):
+        precompute(nn.Dropout(0.5), loaders(noise(4, 8))[1], cache=None)
+
+
+def test_a_frozen_half_of_ones_own_that_mixes_pictures():
+    class Mean(nn.Module):
+        def forward(self, images):
+            return images.mean(0)
+
+    with pytest.raises(ValueError, match=r"makes \(3, 8, 8\) of 2 pictures, which is not one row for each"):
+        precompute(Mean(), loaders(noise(4, 8))[1], cache=None)
+
+
+# ----------------------------------------------------------------------------------------------- never out of date
+
+
+def test_a_change_of_the_frozen_half_is_refused(head_only):
+    model, frozen, learning = head_only
+    features = precompute(frozen, loaders(noise(4, 8))[1], cache=None)
+    evaluate(learning, features)
+    with torch.no_grad():
+        model.conv1.weight[0, 0, 0, 0] += 1
+    with pytest.raises(
+        ValueError, match="out of date: the frozen part has changed since, or was set free; split and precompute"
+    ):
+        evaluate(learning, features)
+
+
+def test_what_is_set_free_is_refused(head_only):
+    model, frozen, learning = head_only
+    features = precompute(frozen, loaders(noise(4, 8))[1], cache=None)
+    unfreeze(model.layer2)
+    with pytest.raises(ValueError, match="out of date"):
+        fit(learning, features, features, sgd(learning), epochs=1)
+
+
+def test_statistics_that_moved_are_refused(head_only):
+    model, frozen, learning = head_only
+    features = precompute(frozen, loaders(noise(4, 8))[1], cache=None)
+    model.train()
+    model(torch.randn(4, 3, 8, 8))
+    with pytest.raises(ValueError, match="out of date"):
+        evaluate(learning, features)
+
+
+def test_learning_goes_on_over_several_calls(head_only):
+    """What learns may change as often as it likes."""
+    _, frozen, learning = head_only
+    train, val = (precompute(frozen, loader, cache=None) for loader in loaders(noise(4, 8)))
+    optimizer = sgd(learning)
+    losses = [fit(learning, train, val, optimizer, epochs=2)[-1].train.loss for _ in range(5)]
+    assert losses[-1] < losses[0]
+    assert math.isfinite(losses[-1])
+
+
+def test_the_whole_model_has_learnt():
+    run = settings()
+    data = open_data(run, per_class=3)
+    torch.manual_seed(0)
+    model = freeze(load_model("resnet18"))
+    replace_head(model, len(data.classes))
+    before = evaluate(model, data.train)
+    frozen, learning = split_frozen(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train = precompute(frozen, data.train, cache=None)
+        fit(learning, train, train, sgd(learning, 0.1), epochs=10)
+    assert evaluate(model, data.train).loss < before.loss / 4
+
+
+# --------------------------------------------------------------------------------------------------------- in memory
+
+
+def test_in_memory_is_the_same_data_set(folder):
+    data = open_data(folder)
+    kept = in_memory(data.train.dataset)
+    assert len(kept) == len(data.train.dataset)
+    for i in range(len(kept)):
+        (a, label), (b, same) = data.train.dataset[i], kept[i]
+        assert torch.equal(a, b)
+        assert label == same
+
+
+def test_in_memory_reads_each_picture_once(folder, monkeypatch):
+    data, read = open_data(folder), []
+    monkeypatch.setattr("course_utils.data.read_picture", lambda path: read.append(path) or Image.new("RGB", (66, 66)))
+    kept = in_memory(data.val.dataset)
+    for _ in range(3):
+        list(DataLoader(kept, 4))
+    assert len(read) == len(kept) == 12
+
+
+def test_in_memory_transforms_anew_each_time(folder):
+    kept = in_memory(open_data(folder, transform=Shift()).val.dataset)
+    assert not torch.equal(kept[0][0], kept[0][0])
+
+
+def test_in_memory_of_a_part_reads_that_part(folder, monkeypatch):
+    data, read = open_data(folder), []
+    monkeypatch.setattr("course_utils.data.read_picture", lambda path: read.append(path) or Image.new("RGB", (66, 66)))
+    part = torch.utils.data.Subset(torch.utils.data.Subset(data.val.dataset, range(2, 12)), [0, 5])
+    kept = in_memory(part)
+    assert read == [data.val.dataset.samples[i][0] for i in (2, 7)]
+    assert kept.labels == [data.val.dataset.samples[i][1] for i in (2, 7)]
+
+
+def test_in_memory_of_torchvisions_folder(folder, tmp_path):
+    from torchvision.datasets import ImageFolder
+
+    theirs = ImageFolder(tmp_path / "pictures" / "val", transform=transforms.ToTensor())
+    assert torch.equal(in_memory(theirs)[3][0], theirs[3][0])
+    assert isinstance(in_memory(ImageFolder(tmp_path / "pictures" / "val"))[0][0], Image.Image)
+
+
+@pytest.mark.parametrize("what", [noise(3, 4), Pictures])
+def test_in_memory_of_something_else(what):
+    with pytest.raises(TypeError):
+        in_memory(what)
+
+
+def test_in_memory_says_what_it_takes():
+    with pytest.raises(TypeError, match=r"cannot tell where a TensorDataset reads its pictures; give the data set of a loader"):
+        in_memory(noise(3, 4))

@@ -1,0 +1,236 @@
+"""The benchmark: each contestant does the same job, rows that did another are void, and the table says what was found."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from course_utils.profiles import HOME
+from course_utils.tools import cli
+from course_utils.tools.bench import jobs, runner
+from course_utils.tools.bench.jobs import CONTESTANTS, JOBS, Job, choose_contestants, choose_jobs, write_pictures
+from course_utils.tools.bench.report import marks_of, report, rows_of
+from course_utils.tools.bench.worker import measure
+
+HEAD, LAYER4, EVERYTHING, VGG16, SWEEP = (replace(job, per_class=2, epochs=2) for job in JOBS)
+SHORT = replace(SWEEP, rates=(0.01, 0.1, 1.0), seeds=(0, 1))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(folder, 2)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _where_libraries_may_write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, value in runner.environment(1, tmp_path).items():
+        monkeypatch.setenv(name, value)
+
+
+def run(name: str, cpu: float = 1.0, accuracy: float | None = 0.8, job: str = "head") -> dict:
+    seconds = {"cpu": cpu, "wall": cpu / 2, "startup": 3.0}
+    return {"job": job, "contestant": name, **seconds, "memory_mb": 500.0, "accuracy": accuracy}
+
+
+# ----------------------------------------------------------------------------------------------------------- one run
+
+
+@pytest.mark.parametrize("job", [HEAD, LAYER4, EVERYTHING], ids=lambda job: job.name)
+def test_plain_and_ours_see_the_same_pictures_and_do_the_same_work(job, folder):
+    found = {name: measure(job, name, folder) for name in ("plain", "fit", "reuse")}
+    assert found["fit"]["accuracy"] == found["reuse"]["accuracy"]
+    for name, record in found.items():
+        assert record.keys() == run(name).keys()
+        assert min(record["cpu"], record["wall"], record["startup"], record["memory_mb"]) > 0
+        assert 0 <= record["accuracy"] <= 1
+
+
+def test_the_recipe_of_torchvision_learns_what_the_plain_loop_learns(folder):
+    found, plain = (measure(HEAD, name, folder)["accuracy"] for name in ("torchvision", "plain"))
+    assert found == pytest.approx(plain)
+
+
+def test_the_limit_learns_nothing_and_is_one_pass(folder):
+    assert measure(HEAD, "limit", folder)["accuracy"] is None
+    assert measure(SHORT, "limit", folder)["accuracy"] is None
+
+
+def test_in_a_sweep_the_sample_stands_for_all_and_the_accuracies_are_those_of_the_sample(folder):
+    assert (len(SHORT.trainings), SHORT.sample, SHORT.every) == (6, [(0.1, 0), (0.1, 1)], 2)
+    alone = [measure(replace(HEAD, seeds=(seed,)), "fit", folder)["accuracy"] for seed in SHORT.seeds]
+    for name in ("fit", "reuse"):
+        assert measure(SHORT, name, folder)["accuracy"] == pytest.approx(sum(alone) / 2)
+
+
+@pytest.mark.parametrize("name", [name for name, packages in CONTESTANTS.items() if packages])
+@pytest.mark.parametrize("job", [HEAD, SHORT], ids=lambda job: job.name)
+@pytest.mark.filterwarnings("default")
+def test_each_peer_that_is_installed_learns_what_the_plain_loop_learns(name, job, folder):
+    for package in CONTESTANTS[name]:
+        pytest.importorskip(package)
+    found, plain = (runner.run_once(job, one, folder, 1) for one in (name, "plain"))
+    assert "error" not in found, found
+    assert found["accuracy"] == pytest.approx(plain["accuracy"], abs=0.1)
+
+
+def test_a_run_is_a_process_of_its_own_and_says_what_stopped_it(folder):
+    assert runner.run_once(HEAD, "reuse", folder, 1)["accuracy"] == measure(HEAD, "reuse", folder)["accuracy"]
+    failed = runner.run_once(replace(HEAD, learns=("fd",)), "plain", folder, 1)
+    assert failed == {"job": "head", "contestant": "plain", "error": failed["error"]}
+    assert "fd" in failed["error"]
+
+
+def test_a_job_survives_the_way_to_the_other_process():
+    assert Job.read(SHORT.write()) == SHORT
+
+
+# ---------------------------------------------------------------------------------------------------- rows and tables
+
+
+def test_rows_hold_medians_and_ratios():
+    runs = [run("limit", 2, None), run("plain", 20), run("reuse", 2.5)]
+    runs += [run("limit", 4, None), run("plain", 30), run("reuse", 3.5), run("plain", 1, job="layer4")]
+    limit, plain, reuse = rows_of(HEAD, runs)
+    assert (limit.cpu, plain.cpu, plain.wall, reuse.cpu) == (3, 25, 12.5, 3)
+    assert (plain.to_limit, plain.to_reuse, reuse.to_limit, reuse.to_reuse) == (25 / 3, 25 / 3, 1, 1)
+
+
+def test_a_row_is_void_if_it_ends_elsewhere_or_failed():
+    runs = [run("plain"), run("reuse", accuracy=0.84), run("keras", accuracy=0.7), run("fastai", accuracy=float("nan"))]
+    runs += [run("lightning"), {"job": "head", "contestant": "lightning", "error": "MemoryError"}]
+    plain, reuse, keras, fastai, lightning = rows_of(HEAD, runs)
+    assert plain.void == reuse.void == ""
+    assert keras.void == "accuracy 0.70 is not within 0.05 of 0.80, so it did another job"
+    assert keras.to_reuse is None
+    assert "nan" in fastai.void
+    assert lightning.void == "failed: MemoryError"
+
+
+def test_without_the_plain_loop_the_middle_of_all_decides():
+    rows = rows_of(HEAD, [run("fit", accuracy=0.8), run("reuse", accuracy=0.81), run("keras", accuracy=0.5)])
+    assert [bool(row.void) for row in rows] == [False, False, True]
+
+
+def test_marks_compare_with_the_best_that_is_neither_ours_nor_void():
+    runs = [run("limit", 2, None), run("plain", 30), run("fit", 9), run("reuse", 2.5), run("lightning", 10)]
+    found = marks_of(HEAD, rows_of(HEAD, [*runs, run("keras", 1, 0.2)]))
+    assert found == [
+        "head: reuse takes 1.25 × the CPU seconds of limit; at most 1.3: held",
+        "head: lightning takes 4.00 × the CPU seconds of reuse; at least 6: MISSED",
+    ]
+    assert marks_of(HEAD, rows_of(HEAD, [run("plain")])) == []
+
+
+def test_the_table_shows_numbers_voids_and_what_was_scaled():
+    rows = rows_of(SWEEP, [run("limit", 2, None, "sweep"), run("plain", 300, job="sweep"), run("reuse", 3, 0.1, "sweep")])
+    text = report([SWEEP], rows)
+    head, columns, limit, plain, reuse, scaled = text.split("\n\n")[0].splitlines()
+    assert head.startswith("sweep: ResNet-18")
+    assert "12 + 12 pictures, 2 epochs, 15 trainings" in head
+    assert plain.split() == ["plain", "300.0", "150.0", "500", "0.800", "150", "–", "3.0"]
+    assert limit.split()[4] == "–"
+    assert "void: accuracy 0.10" in reuse
+    assert "all 15; the others do 3, and their seconds are scaled by 5" in scaled
+    assert "start-up: CPU seconds of the interpreter" in text
+    assert max(map(len, text.splitlines())) <= 128
+
+
+# ---------------------------------------------------------------------------------------------------------- choosing
+
+
+def test_a_missing_peer_is_named_with_the_command_that_brings_it(monkeypatch):
+    monkeypatch.setattr(jobs, "find_spec", lambda package: None if package in ("keras", "accelerate") else object())
+    names, missing = choose_contestants(None, quick=False)
+    assert names == [name for name in CONTESTANTS if name not in ("transformers", "keras")]
+    assert missing == ["transformers", "keras"]
+    with pytest.raises(ValueError, match=r"not installed: keras; `pip install -r requirements-bench.txt`"):
+        choose_contestants(["plain", "keras"], quick=False)
+
+
+def test_quick_is_small_and_ours_alone():
+    assert choose_contestants(None, quick=True) == (["limit", "plain", "fit", "reuse"], [])
+    assert [(job.name, job.per_class) for job in choose_jobs(None, True)] == [
+        (job.name, job.per_class // 2) for job in JOBS if job.name != "vgg16"
+    ]
+    assert [job.name for job in choose_jobs(["vgg16"], True)] == ["vgg16"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--jobs", "haed"], "no job named 'haed'.*did you mean 'head'"),
+        (["--contestants", "karas"], "no contestant named 'karas'.*did you mean 'keras'"),
+        (["--repeats", "0"], "--repeats 0; give a whole number of 1 or more"),
+        (["--json", "no/such.json"], "there is no folder no; make it"),
+    ],
+)
+def test_what_will_not_do_is_said_before_anything_runs(arguments, words, capsys, monkeypatch):
+    monkeypatch.setattr(runner, "run_once", lambda *_: pytest.fail("something ran"))
+    assert cli.main(["bench", *arguments]) == 2
+    assert re.search(words, capsys.readouterr().err)
+
+
+def test_every_package_of_the_peers_is_pinned():
+    lines = (HOME / "requirements-bench.txt").read_text().splitlines()
+    assert lines[0] == "-r requirements.txt"
+    assert {line.split("==")[0] for line in lines[1:]} == {package for needs in CONTESTANTS.values() for package in needs}
+
+
+# -------------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def played(monkeypatch, tmp_path):
+    """The command on small pictures, with runs that are made up; where it put the pictures."""
+    places = []
+    seconds = {"limit": 1.0, "plain": 9.0, "fit": 8.0, "reuse": 1.1}
+
+    def run_once(job, name, pictures, threads):
+        places.append(pictures)
+        assert len(list(pictures.glob("*/*/*.png"))) == 24
+        return run(name, seconds[name], None if name == "limit" else 0.8, job.name)
+
+    monkeypatch.setattr(jobs, "JOBS", [replace(job, per_class=4) for job in JOBS])
+    monkeypatch.setattr(runner, "run_once", run_once)
+    return places
+
+
+def test_the_command_takes_turns_prints_and_writes(played, capsys, tmp_path):
+    path = tmp_path / "found.json"
+    names = ["--contestants", "plain", "fit", "reuse"]
+    assert cli.main(["bench", "--quick", "--jobs", "head", "everything", "--repeats", "2", *names, "--json", str(path)]) == 0
+    said = capsys.readouterr()
+    found = json.loads(path.read_text())
+    assert [(one["job"], one["contestant"]) for one in found["runs"]] == [
+        *[("head", name) for name in ("limit", "plain", "fit", "reuse")] * 2,
+        *[("everything", name) for name in ("plain", "fit", "reuse")] * 2,
+    ]
+    assert "[14/14] everything · reuse: CPU 1.1 s, wall 0.6 s, accuracy 0.80" in said.err
+    assert "× limit" in said.out
+    assert found["machine"]["threads"] == found["machine"]["cores"]
+    assert {"date", "versions", "jobs"} < found.keys()
+    assert [round(row["to_limit"], 2) for row in found["rows"] if row["job"] == "head"] == [1.0, 9.0, 8.0, 1.1]
+    assert not any(place.exists() for place in played)
+
+
+def test_stopped_by_hand_it_leaves_no_folder(played, monkeypatch, capsys):
+    def stop(job, name, pictures, threads):
+        played.append(pictures)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run_once", stop)
+    assert cli.main(["bench", "--jobs", "head"]) == 130
+    assert played
+    assert not any(Path(place).parent.exists() for place in played)
+
+
+def test_the_one_who_starts_the_others_stays_small():
+    code = "import sys, course_utils.tools.bench.runner; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0, "its memory would count for its children"
