@@ -28,15 +28,21 @@ def unfreeze(module: nn.Module) -> nn.Module:
 def train_mode(module: nn.Module) -> nn.Module:
     """Training mode, except for parts in which nothing learns: those stay in evaluation mode. Returns `module`.
 
-    `module.train()` would also wake the frozen parts: batch norm would go on collecting statistics, dropout would drop.
+    `module.train()` alone would also wake the frozen parts: batch norm would go on collecting statistics, dropout would drop.
+    A model's own `train()` is called, so what it leaves in evaluation mode stays there.
     """
-    parameters = list(module.parameters())
-    if parameters and not any(parameter.requires_grad for parameter in parameters):
-        return module.eval()
-    module.training = True
-    for child in module.children():
-        train_mode(child)
+    module.train()
+    _eval_frozen(module)
     return module
+
+
+def _eval_frozen(module: nn.Module) -> None:
+    parameters = getattr(module, "all_parameters", None) or list(module.parameters())  # of a part of a model: see fx_split
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        module.eval()
+    else:
+        for child in module.children():
+            _eval_frozen(child)
 
 
 @contextmanager
@@ -81,8 +87,11 @@ def param_groups(model: nn.Module, rates: dict[str, float]) -> list[dict]:
 
 
 def check_rate(rate: float) -> None:
-    if not isinstance(rate, numbers.Real) or not (math.isfinite(rate) and rate > 0):
-        raise ValueError(f"a learning rate is a positive number, not {rate!r}; common ones lie between 1e-5 and 0.1")
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not (math.isfinite(rate) and rate > 0):
+        raise ValueError(
+            f"a learning rate is a positive number, not {rate!r}; common ones lie between 1e-5 and 0.1 (a scheduler may begin "
+            "its warm-up at 0, and what shall not learn is frozen)"
+        )
 
 
 def _part_of(name: str, rates: dict[str, float]) -> str:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from functools import partial
+import importlib.util
+import sys
+from functools import cache, partial
 from pathlib import Path
+from types import BuiltinMethodType, MethodType
 from typing import Any
 
 import numpy as np
@@ -24,14 +27,8 @@ from torchvision.datasets import DatasetFolder
 from course_utils.data import InMemory, Pictures
 
 VERSIONS = tuple(str(library.__version__) for library in (torch, torchvision, PIL))
-LIBRARIES = (
-    "torch",
-    "torchvision",
-    "course_utils",
-    "builtins",
-    "_operator",
-    "math",
-)  # where a name stands for one and the same code
+LIBRARIES = ("torch", "torchvision", "builtins", "_operator", "math")  # of one version: a name stands for the same code
+OURS = "course_utils"  # grows with the course: the code itself counts
 PLAIN = (type(None), bool, int, float, str, bytes, range, torch.dtype, torch.Size)
 PASSING = ("training", "_parameters", "_buffers", "_modules")  # of a module: its mode, and what is looked at by itself
 
@@ -43,14 +40,14 @@ class Unrecognised(Exception):
 def fingerprint(*values: Any) -> str:
     """32 hexadecimal digits that change whenever a number, a name or a file behind `values` does.
 
-    Takes plain values and containers of them, tensors, arrays, pictures, data sets, and modules and other objects of torch
-    and torchvision (their class and all their attributes).
+    Takes plain values and containers of them, tensors, arrays, pictures, data sets, bound methods, and modules and other
+    objects of torch and torchvision (their class and all their attributes).
 
     Raises:
         Unrecognised: if something among `values` cannot be recognised.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for value in (VERSIONS, *values):
+    for value in (VERSIONS, _source("course_utils.data"), *values):
         _add(digest, value)
     return digest.hexdigest()
 
@@ -59,7 +56,10 @@ def _add(digest: Any, value: Any) -> None:
     digest.update(f"<{type(value).__module__}.{type(value).__qualname__}>".encode())
     if isinstance(value, enum.Enum) or type(value) in PLAIN:
         digest.update(repr(value).encode())
-    elif isinstance(value, (Tensor, np.ndarray, Image.Image)):
+    elif isinstance(value, Image.Image):
+        _add_all(digest, (value.mode, value.size, value.tobytes(), value.getpalette("RGBA") if value.palette else None))
+        _add_all(digest, [value.info.get(name) for name in ("transparency", "exif", "icc_profile")])
+    elif isinstance(value, (Tensor, np.ndarray)):
         _add_numbers(digest, value)
     elif isinstance(value, (list, tuple, dict, set, frozenset)):
         _add_all(digest, value)
@@ -67,12 +67,14 @@ def _add(digest: Any, value: Any) -> None:
         _add_dataset(digest, value)
     elif isinstance(value, partial):
         _add_all(digest, (value.func, value.args, value.keywords))
+    elif isinstance(value, (MethodType, BuiltinMethodType)) and not isinstance(value.__self__, type(sys) | None):
+        _add_all(digest, (value.__self__, value.__name__))
     else:
         _add_object(digest, value)
     digest.update(b"</>")
 
 
-def _add_numbers(digest: Any, value: Tensor | np.ndarray | Image.Image) -> None:
+def _add_numbers(digest: Any, value: Tensor | np.ndarray) -> None:
     if isinstance(value, Tensor):
         digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
         value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
@@ -86,6 +88,13 @@ def _add_all(digest: Any, values: Any) -> None:
         values = sorted(values, key=repr)
     for item in values.items() if isinstance(values, dict) else values:
         _add(digest, item)
+
+
+@cache
+def _source(module: str) -> bytes:
+    """A digest of the text of a module of ours: code that has changed may give something else under the same name."""
+    found = importlib.util.find_spec(module)
+    return hashlib.blake2b(Path(str(found and found.origin)).read_bytes()).digest()
 
 
 def _add_dataset(digest: Any, dataset: Dataset) -> None:
@@ -113,9 +122,11 @@ def _add_object(digest: Any, value: Any) -> None:
     named = isinstance(value, type) or not hasattr(value, "__dict__") or hasattr(value, "__code__")  # a class or a function
     kind = value if named else type(value)
     home, name = getattr(kind, "__module__", None) or "", getattr(kind, "__qualname__", "")
-    if home.partition(".")[0] not in LIBRARIES or not name or "<" in name:
+    if home.partition(".")[0] not in (*LIBRARIES, OURS) or not name or "<" in name:
         raise Unrecognised(f"{name or value!r} ({home or type(value).__name__})")
     digest.update(f"{home}.{name}".encode())
+    if home.partition(".")[0] == OURS:
+        digest.update(_source(home))
     if not named:
         _add_all(digest, {key: item for key, item in vars(value).items() if key not in PASSING})
     if isinstance(value, nn.Module):

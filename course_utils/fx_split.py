@@ -3,22 +3,136 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
+from course_utils.equivalence import (
+    config_of,
+    copy_of,
+    difference_on,
+    example_images,
+    first_difference,
+    stateful_parts,
+)
 from course_utils.finetune import eval_mode, train_mode
-from course_utils.fx_trace import Trace, Untraceable, attribute, compiled
+from course_utils.fx_trace import HOOKS, Trace, Untraceable, attribute, compiled
+from course_utils.rng import preserve_rng_state
 from course_utils.train import check_learns
 
 
 class Split(NamedTuple):
-    """The two halves of a model, which hold its own modules: `learning(frozen(images))` is `model(images)`."""
+    """The two parts of a model, which hold its own modules: `learning(frozen(images))` is `model(images)`."""
 
     frozen: nn.Module
     learning: nn.Module
+
+
+def split_frozen(model: nn.Module, images: Tensor | None = None) -> Split:
+    """Cut `model` where learning begins: a part that gives the same for a picture in every epoch, and the rest.
+
+    The cut may lie at any layer and cross several tensors. Dropout and stochastic depth that are at work during training
+    belong to the learning part. The parts hold the model's own modules: what `learning` learns, `model` has learnt. After
+    freezing, unfreezing or replacing something, split again.
+
+    Before they are returned, both parts are run beside the model on a few pictures, in training and in evaluation mode:
+    outputs, gradients, buffers, attributes and the random numbers drawn have to be the same. A model that cannot be traced
+    by `torch.fx`, that differs in any of these, or whose first layer learns, is not cut: `frozen` then hands on the pictures,
+    `learning` is `model`, and a warning says why. `model` is left as it was found.
+
+    Args:
+        images: a few pictures as the model takes them, (batch, channels, height, width), for this comparison; left out,
+            they are drawn, in the first of the usual sizes at which the model runs.
+
+    Raises:
+        ValueError: if nothing learns.
+    """
+    check_learns(model)
+    try:
+        with _aside():
+            cut = _find_cut(model, images)
+            why_not = first_difference(model, cut.apply, cut.images)
+    except NotSplit as error:
+        why_not = str(error)
+    if why_not:
+        warnings.warn(f"{type(model).__name__} is not split, so all of it runs in every epoch: {why_not}", stacklevel=2)
+        return Split(nn.Identity(), model)
+    return cut.apply(model)
+
+
+class NotSplit(Exception):
+    """Why a model is not cut in two, in words."""
+
+
+@contextmanager
+def _aside() -> Iterator[None]:
+    """For runs of copies: with gradients, without warnings, and with no trace in the random numbers."""
+    with preserve_rng_state(), torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+# -------------------------------------------------------------------------------------------------------------- the cut
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where to cut a model, by the names of its parts, so that it can be done to a copy of it too."""
+
+    images: Tensor  # a few pictures that the model takes
+    front: fx.Graph
+    behind: dict[bool, fx.Graph]  # in training mode, and in evaluation mode
+    constants: dict[str, Any]  # tensors that the model's own code makes while it is traced
+    in_evaluation: set[str]  # names of the parts that the model's own train() leaves in evaluation mode
+
+    def apply(self, model: nn.Module) -> Split:
+        learning = ModelPart(model, self, self.behind)
+        frozen = FrozenPart(model, self, {True: self.front, False: self.front})
+        steps = [node for graph in self.behind.values() for node in graph.nodes if node.op == "call_module"]
+        frozen.origin = Origin(model, learning, {str(node.target) for node in steps})
+        return Split(frozen, learning)
+
+
+def _find_cut(model: nn.Module, images: Tensor | None) -> Cut:
+    try:
+        probe = copy_of(model)
+    except Exception as error:  # an attribute that cannot be copied, such as a lock
+        raise NotSplit(f"it cannot be copied, so that nobody can look whether its parts do the same ({error})") from error
+    try:
+        if images is None:
+            given, stateful = example_images(probe)
+        else:
+            given = images[:4].to(next(probe.parameters()).device)
+            stateful = stateful_parts(probe, given)
+    except Exception as error:  # the model's own code
+        raise NotSplit(f"{error}; give pictures that it takes: split_frozen(model, images)") from error
+    if "" in stateful:
+        raise NotSplit(f"each run changes {stateful['']!r} of the model itself; keep it in a part of its own")
+    before = set(vars(probe))
+    evaluation, training = (_trace(set_mode(probe), stateful) for set_mode in (nn.Module.eval, train_mode))
+    fixed = training.fixed(probe)
+    # The steps may differ in training and evaluation (a second output, a dropout that is a function): keep what both need.
+    kept = list(training.frontier(fixed) | evaluation.frontier(fixed))
+    if kept == [training.names[training.images]] or not kept:
+        raise NotSplit("its first layer learns" if kept else "what learns does not depend on the pictures")
+    behind = {mode: trace.behind(kept, fixed) for mode, trace in ((True, training), (False, evaluation))}
+    constants = {name: vars(probe)[name] for name in set(vars(probe)) - before}
+    in_evaluation = {name for name, part in probe.train().named_modules() if not part.training}
+    return Cut(given, training.front(kept), behind, constants, in_evaluation)
+
+
+def _trace(model: nn.Module, stateful: Sequence[str] | dict) -> Trace:
+    try:
+        return Trace(model, {model.get_submodule(name) for name in stateful})
+    except Untraceable as error:
+        raise NotSplit(f"torch.fx cannot trace it ({error})") from error
+
+
+# ----------------------------------------------------------------------------------------------------------- the parts
 
 
 class ModelPart(nn.Module):
@@ -27,75 +141,102 @@ class ModelPart(nn.Module):
     Takes and returns tensors whose first dimension runs over the pictures, or several of them in a tuple.
     """
 
-    def __init__(self, model: nn.Module, training: fx.Graph, evaluation: fx.Graph):
+    def __init__(self, model: nn.Module, cut: Cut, graphs: dict[bool, fx.Graph]):
         super().__init__()
-        for node in (*training.nodes, *evaluation.nodes):
-            if node.op in ("call_module", "get_attr"):
-                _share(model, self, str(node.target))
+        for node in (node for graph in graphs.values() for node in graph.nodes if node.op in ("call_module", "get_attr")):
+            _share(model, self, str(node.target), cut.constants)
         self.training = model.training
-        self.code = [
-            (str(graph), [node.target for node in graph.nodes if callable(node.target)]) for graph in (training, evaluation)
-        ]
-        self.steps = {True: compiled(self, training), False: compiled(self, evaluation)}
+        self.in_evaluation = [name for name, _ in self.named_modules() if name in cut.in_evaluation]
+        self.code = [(str(graph), [node.target for node in graph.nodes if callable(node.target)]) for graph in graphs.values()]
+        self.steps = {training: compiled(self, graph) for training, graph in graphs.items()}
 
     def forward(self, inputs: Tensor | Sequence[Tensor]) -> Any:
         steps = self.steps[self.training]
         return steps(self, inputs) if isinstance(inputs, Tensor) else steps(self, *inputs)
 
+    def train(self, mode: bool = True) -> ModelPart:
+        """As the model's own `train`, which may leave some parts in evaluation mode."""
+        super().train(mode)
+        for name in self.in_evaluation:
+            self.get_submodule(name).training = False
+        return self
+
 
 class FrozenPart(ModelPart):
-    """The half in which nothing learns: in evaluation mode whatever is asked of it."""
+    """The part in which nothing learns: in evaluation mode whatever is asked of it."""
+
+    origin: Origin
 
     def forward(self, inputs: Tensor | Sequence[Tensor]) -> Any:
         with eval_mode(self), torch.no_grad():
             return super().forward(inputs)
 
 
-def _share(model: nn.Module, half: nn.Module, name: str) -> None:
-    """Put what is called `name` in `model` into `half`, under the same name."""
+class Container(nn.Module):
+    """Stands for a module of the model of which only some parts are here; `train_mode` looks at all of its parameters."""
+
+    def __init__(self, original: nn.Module):
+        super().__init__()
+        self.all_parameters = tuple(original.parameters())
+
+
+def _share(model: nn.Module, part: nn.Module, name: str, constants: dict[str, Any]) -> None:
+    """Put what is called `name` in `model` into `part`, under the same name."""
     *path, last = name.split(".")
+    original = model
     for step in path:
-        if step not in half._modules:
-            half.add_module(step, nn.Module())
-        half = half.get_submodule(step)
-    value = attribute(model, name)
-    if isinstance(value, (nn.Module, nn.Parameter)):
-        setattr(half, last, value)
+        original = original.get_submodule(step)
+        if step not in part._modules:
+            part.add_module(step, Container(original))
+        part = part.get_submodule(step)
+    value = constants[name] if name in constants else attribute(model, name)
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        part.register_buffer(last, value)
     else:
-        half.register_buffer(last, value)
+        setattr(part, last, value)
 
 
-def split_frozen(model: nn.Module) -> Split:
-    """Cut `model` where learning begins: a half that gives the same for a picture in every epoch, and the rest.
-
-    The cut may lie at any layer and cross several tensors. Dropout and stochastic depth that are at work during training
-    belong to the learning half. The halves hold the model's own modules: what `learning` learns, `model` has learnt. After
-    freezing or unfreezing something, split again.
-
-    A model that cannot be traced by `torch.fx`, or whose first layer learns, is not cut: `frozen` then hands on the pictures,
-    `learning` is `model`, and a warning says why.
-
-    Raises:
-        ValueError: if nothing learns.
-    """
-    check_learns(model)
-    try:
-        with eval_mode(model):
-            evaluation = Trace(model)
-            training = Trace(train_mode(model))
-            fixed = training.fixed(model)
-    except Untraceable as error:
-        return _whole(model, f"torch.fx cannot trace it ({error})")
-    # The steps may differ in training and evaluation (a second output, a dropout that is a function): keep what both need.
-    kept = list(training.frontier(fixed) | evaluation.frontier(fixed))
-    if kept == [training.names[training.images]]:
-        return _whole(model, "its first layer learns")
-    front = training.front(kept)
-    return Split(
-        FrozenPart(model, front, front), ModelPart(model, training.behind(kept, fixed), evaluation.behind(kept, fixed))
-    )
+# ------------------------------------------------------------------------------------------------- is it still that model?
 
 
-def _whole(model: nn.Module, why: str) -> Split:
-    warnings.warn(f"{type(model).__name__} is not split, so all of it runs in every epoch: {why}", stacklevel=3)
-    return Split(nn.Identity(), model)
+class Origin:
+    """The model that two parts were cut from, as it was then: it may get another head, a hook or another attribute since."""
+
+    def __init__(self, model: nn.Module, learning: nn.Module, learning_steps: set[str]):
+        self.model, self.learning, self.learning_steps = model, learning, learning_steps
+        self.before = self.now()
+        self.looked_at: set[torch.Size] = set()  # shapes of pictures on which the parts have been compared with the model
+
+    def objection(self, frozen: nn.Module, images: Tensor) -> str | None:
+        """Why the parts do not do on these pictures what the model does, in words, or None; asked once for each size."""
+        if images.shape[1:] in self.looked_at:
+            return None
+        why = difference_on(self.model, frozen, self.learning, images)
+        if not why:
+            self.looked_at.add(images.shape[1:])
+        return why
+
+    def now(self) -> dict[str, Any]:
+        """Which objects the model is made of, and what its code reads; not the inside of a step that the learning part runs."""
+        found: dict[str, Any] = {}
+        for name, module in self.model.named_modules():
+            path = name.split(".")
+            if any(".".join(path[:i]) in self.learning_steps for i in range(len(path))):
+                continue
+            found[name or type(module).__name__] = id(module)
+            if name not in self.learning_steps:
+                found |= {f"{name}.{key}".lstrip("."): value for key, value in _surface(module).items()}
+        return found
+
+    def changed(self) -> str | None:
+        """The name of the first thing that is not what it was, or None."""
+        now = self.now()
+        return next(
+            (name for name in {**self.before, **now} if name in self.before and self.before[name] != now.get(name)), None
+        )
+
+
+def _surface(module: nn.Module) -> dict[str, Any]:
+    tensors = {name: id(value) for name, value in {**module._parameters, **module._buffers}.items()}
+    hooks = {"hooks": [len(getattr(module, name)) for name in HOOKS]}
+    return tensors | hooks | config_of(module)

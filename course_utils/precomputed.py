@@ -1,4 +1,4 @@
-"""The frozen part of a model, run once: split the model where learning begins, keep what the frozen half makes, train on that.
+"""The frozen part of a model, run once: split the model where learning begins, keep what the frozen part makes, train on that.
 
     frozen, learning = split_frozen(model)
     train, val = precompute(frozen, data.train), precompute(frozen, data.val)
@@ -9,35 +9,43 @@ Training this way gives the same losses and the same weights as training `model`
 
 from __future__ import annotations
 
+import errno
 import math
 import os
-from collections.abc import Iterator
+import pickle
+import threading
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from course_utils import feature_store
+from course_utils.equivalence import config_of, same, why_not_fixed
 from course_utils.feature_store import Features, keep, plan_for, store, stored
 from course_utils.fingerprint import Unrecognised, fingerprint
-from course_utils.fx_split import ModelPart
+from course_utils.fx_split import FrozenPart, ModelPart
 from course_utils.profiles import HOME
 from course_utils.rng import preserve_rng_state, rng_state, same_rng_state, seed_all
 from course_utils.train import device_of, progress, to_device
 
-FOLDER = HOME / ".course" / "features"
+CACHE = HOME / ".course"
+FEW, MANY = 8, 32  # pictures of which each is read twice, to see whether reading is random
 
-# ----------------------------------------------------------------------------------------------------- kept features
+ONE_AT_A_TIME = threading.Lock()  # the generators of random numbers are those of the whole process
+
+# ------------------------------------------------------------------------------------------------ precomputed features
 
 
 class FeatureLoader(DataLoader):
-    """Batches of kept features with their labels: the batches that the loader of the pictures would give, in its order.
+    """Batches of features with their labels: the batches that the loader of the pictures would give, in its order.
 
     Raises:
-        ValueError: at the beginning of an epoch, if the frozen half has changed since the features were made.
+        ValueError: at the beginning of an epoch, if the frozen part, or the model it was cut from, is not what it was when
+            the features were made.
     """
 
     dataset: Features
@@ -50,19 +58,82 @@ class FeatureLoader(DataLoader):
             pin_memory=loader.pin_memory,
             generator=loader.generator,
         )
-        self.made_by = [(tensor, tensor._version) for tensor in (*frozen.parameters(), *frozen.buffers())]
+        self.made_by = Witness(frozen, loader)
 
     def __iter__(self) -> Any:
-        if any(tensor.requires_grad or tensor._version != version for tensor, version in self.made_by):
-            raise ValueError(
-                "these features are out of date: the frozen part has changed since, or was set free; split and precompute again"
-            )
-        self.dataset.epoch += 1
+        epoch = self.dataset.epoch = self.dataset.epoch + 1
+        why = self.made_by.objection(thorough=epoch & (epoch - 1) == 0)  # epochs 1, 2, 4, 8, …: a picture takes its time
+        if why:
+            raise ValueError(f"these features are out of date: {why}; split and precompute again")
         return super().__iter__()
 
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+class Witness:
+    """What a frozen part was when features were made, and one picture with what came of it then."""
+
+    def __init__(self, frozen: nn.Module, loader: DataLoader):
+        self.frozen = frozen
+        with preserve_rng_state():
+            images, _ = _batch(loader.collate_fn([loader.dataset[0]]))
+        self.image = to_device(images, device_of(frozen))
+        self.features = self.run()
+        self.before = _values(frozen)
+
+    def run(self) -> Sequence[Tensor]:
+        """What the frozen part makes of the one picture, now."""
+        with preserve_rng_state(), torch.inference_mode():
+            made = self.frozen(self.image.clone())
+        return [made] if isinstance(made, Tensor) else list(made)
+
+    def objection(self, *, thorough: bool) -> str | None:
+        """Why the features are not what the model would make now, in words, or None; `thorough` runs the one picture again."""
+        if isinstance(self.frozen, FrozenPart) and (what := self.frozen.origin.changed()):
+            return f"{what} of the model is not what it was when the model was split"
+        now = _values(self.frozen)
+        for name, value in self.before.items():
+            if now.get(name) != value:
+                return f"{name} of the frozen part has changed since, or was set free"
+        if now.keys() != self.before.keys():
+            return "the frozen part has other layers than before"
+        if thorough and not all(map(same, self.run(), self.features)):
+            return "the frozen part makes something else of a picture now"
+        return None
+
+
+def _values(frozen: nn.Module) -> dict[str, Hashable]:
+    """For each tensor and number of a frozen part something that differs when it was changed or replaced, as quick as it can.
+
+    `_version` counts changes that torch knows of; what goes around it (`.data`, a numpy array of the same memory) shows in a
+    few of the values.
+    """
+    tensors = dict(chain(frozen.named_parameters(), frozen.named_buffers()))
+    samples = [_sample(tensor) for tensor in tensors.values()]
+    values = iter(torch.cat(samples).tolist() if samples else [])
+    found: dict[str, Hashable] = {}
+    for (name, tensor), sample in zip(tensors.items(), samples, strict=True):
+        numbers = tuple(repr(next(values)) for _ in sample)  # as text, in which NaN equals NaN
+        found[name] = (id(tensor), tensor._version, tensor.data_ptr(), tensor.requires_grad, numbers)
+    for name, module in frozen.named_modules():
+        found[f"the module {name}"] = id(module)
+        if not isinstance(module, ModelPart):
+            found |= {f"{name}.{key}": value for key, value in config_of(module).items()}
+    return found
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    """Up to eight of the values, from all over the tensor, as it lies in memory."""
+    tensor = tensor.detach()
+    dense = 0 not in tensor.stride() and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+    flat = tensor.as_strided((tensor.numel(),), (1,)) if dense else tensor.reshape(-1)
+    chosen = flat[:: max(1, flat.numel() // 8)][:8]
+    return (torch.view_as_real(chosen).reshape(-1) if chosen.is_complex() else chosen).double()
+
+
+# ----------------------------------------------------------------------------------------------------------- precompute
 
 
 def precompute(
@@ -72,7 +143,7 @@ def precompute(
     views: int = 1,
     half: bool = False,
     memory_gb: float = 2.0,
-    cache: str | os.PathLike | None = FOLDER,
+    cache: str | os.PathLike | None = CACHE,
 ) -> FeatureLoader:
     """Run `frozen` once over the pictures of `loader`; what comes back goes into `fit` and `evaluate` in its place.
 
@@ -81,26 +152,34 @@ def precompute(
     Args:
         loader: batches of images (batch, 3, height, width) and labels (batch,); order and batch size are taken over.
         views: how many views of each picture to keep if its transform is random; each epoch shows another one of them.
-        half: keep half precision: half the bytes, three digits. On a GPU the frozen half then also runs in it.
+        half: keep half precision: half the bytes, three digits. On a GPU the frozen part then also runs in it.
         memory_gb: more gigabytes than this stay in a file, of which batches are read when they are needed.
         cache: the folder in which a later run finds the features again, as long as weights, pictures, their order and
-            their transform are the same; None keeps them for this run alone.
+            their transform are the same; None keeps them for this run alone. They lie in its subfolder `course-features`,
+            5 GB at most, of which the oldest go first; nothing else in the folder is touched.
 
     Raises:
         ValueError: if the transform is random and `views` is 1, or is not and `views` is more; if there is no picture; if
-            the frozen half draws random numbers, or mixes the pictures of a batch.
-        TypeError: if `loader` is not a `DataLoader` over a data set with a length.
+            the frozen part draws random numbers, mixes the pictures of a batch, or does not do what its model does.
+        TypeError: if `loader` is not a `DataLoader` over a data set with a length, or gives something else than images and
+            labels.
+        NotADirectoryError: if `cache` is a file.
         OSError: if the disk is full.
     """
-    with preserve_rng_state():
+    with ONE_AT_A_TIME, preserve_rng_state():
         _check(loader, views)
-        folder, why_not = _folder_for(cache, frozen, loader.dataset, (views, half, device_of(frozen).type))
+        _check_frozen(frozen, loader)
+        made_of = (loader.dataset, loader.collate_fn, views, half, device_of(frozen).type)
+        folder, why_not = _folder_for(cache, frozen, *made_of)
         features = stored(folder, memory_gb) if folder else None
         if features:
             print(f"{features.plan}, found again")
         else:
+            if folder and (folder.exists() or not os.access(folder.parent, os.W_OK)):
+                wrong = f"something else lies at {folder}" if folder.exists() else f"{folder.parent} may not be written"
+                folder, why_not = None, f", for this run alone: {wrong}"
             features = _make(frozen, loader, views, half, memory_gb, folder, why_not)
-    return FeatureLoader(features, loader, frozen)
+        return FeatureLoader(features, loader, frozen)
 
 
 def _check(loader: DataLoader, views: int) -> None:
@@ -112,36 +191,80 @@ def _check(loader: DataLoader, views: int) -> None:
         raise ValueError("the loader has no picture; check its folder")
     random_views = is_random(loader)
     if random_views and views == 1:
-        raise ValueError(
-            "the transform is random, and what is kept would show one view of each picture for ever; keep several (views=8), "
-            "take a transform without randomness, or train on the pictures themselves, which in_memory reads only once"
-        )
+        raise ValueError(RANDOM)
     if views > 1 and not random_views:
         raise ValueError(f"views={views}, but the transform is not random, so all views would be the same; leave views out")
 
 
+RANDOM = (
+    "the transform is random, and what is kept would show one view of each picture for ever; keep several (views=8), "
+    "take a transform without randomness, or train on the pictures themselves, which in_memory reads only once"
+)
+
+
 def is_random(loader: DataLoader) -> bool:
     """Whether reading a picture draws random numbers, or gives something else the second time."""
-    few = [0, len(loader.dataset) - 1]  # type: ignore[arg-type]
-    before = rng_state()
-    first, again = (loader.collate_fn([loader.dataset[i] for i in few]) for _ in range(2))
-    return not same_rng_state(before, rng_state()) or not all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    before, drawn = _remembers(loader), rng_state()
+    last, count = len(loader.dataset) - 1, FEW if before else MANY  # type: ignore[arg-type]
+    chosen = sorted({i * last // (count - 1) for i in range(count)})
+    first, again = (_batch(loader.collate_fn([loader.dataset[i] for i in chosen])) for _ in range(2))
+    return not (same_rng_state(drawn, rng_state()) and before == _remembers(loader) and all(map(same, first, again)))
+
+
+def _remembers(loader: DataLoader) -> bytes | None:
+    """What the transform and the collate function carry from picture to picture, such as a generator of their own."""
+    try:
+        return pickle.dumps((getattr(loader.dataset, "transform", None), loader.collate_fn))
+    except Exception:  # a function without a name; whether it is random shows in what it gives
+        return None
+
+
+def _batch(batch: Any) -> tuple[Tensor, Tensor]:
+    """Images and labels of a batch.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if isinstance(batch, (tuple, list)) and len(batch) == 2 and all(isinstance(one, Tensor) for one in batch):
+        return batch[0], batch[1]
+    kinds = [type(one).__name__ for one in batch] if isinstance(batch, (tuple, list)) else type(batch).__name__
+    raise TypeError(
+        f"precompute takes batches of two tensors, images and labels, but the loader gives {kinds}; "
+        "choose these two in its collate_fn"
+    )
+
+
+def _check_frozen(frozen: nn.Module, loader: DataLoader) -> None:
+    """On the first pictures: does the frozen part give the same each time, whatever the batch, and what the model gives?"""
+    count = min(2, len(loader.dataset), _batch_size(loader))  # type: ignore[arg-type]
+    images = to_device(_batch(loader.collate_fn([loader.dataset[i] for i in range(count)]))[0], device_of(frozen))
+    with torch.inference_mode():
+        why = why_not_fixed(frozen, images)
+        if not why and isinstance(frozen, FrozenPart):
+            why = frozen.origin.objection(frozen, images)
+    if why:
+        raise ValueError(f"nothing can be precomputed: {why}; train on the pictures themselves: fit(model, …)")
 
 
 def _folder_for(cache: str | os.PathLike | None, frozen: nn.Module, *made_of: Any) -> tuple[Path | None, str]:
     """The folder for features of exactly this, or None and the words that say why there is none."""
     if cache is None:
         return None, ""
+    folder = Path(cache).expanduser()
     try:
-        Path(cache).mkdir(parents=True, exist_ok=True)
-        network = (
-            (frozen.code, frozen._modules, frozen._parameters, frozen._buffers) if isinstance(frozen, ModelPart) else frozen
-        )
-        return Path(cache) / fingerprint(network, *made_of), ""
+        split = isinstance(frozen, ModelPart)
+        network = (frozen.code, frozen._modules, frozen._parameters, frozen._buffers) if split else frozen
+        name = fingerprint(network, *made_of)
+        (folder / feature_store.FOLDER).mkdir(parents=True, exist_ok=True)
+        return folder / feature_store.FOLDER / name, ""
     except Unrecognised as error:
         return None, f", for this run alone: a later one could not recognise {error}"
-    except PermissionError:
-        return None, f", for this run alone: {cache} may not be written"
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(f"cache={str(cache)!r}: {error.filename} is a file; name a folder, or None") from error
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return None, f", for this run alone: {folder} may not be written"
 
 
 def _make(
@@ -150,7 +273,7 @@ def _make(
     """Run `frozen` over the pictures and keep what it makes, in `folder` or for this run alone."""
     runs = _runs(frozen, loader, views, half)
     first = next(runs)
-    plan = plan_for(first, len(loader.dataset), views)  # type: ignore[arg-type]
+    plan = plan_for(first, len(loader.dataset), views, half)  # type: ignore[arg-type]
     in_file = sum(plan.sizes) > memory_gb * 1e9
     print(f"{plan}, kept in {'a file' if in_file else 'memory'}{why_not}")
     with progress(chain([first], runs), "precompute", views * math.ceil(plan.pictures / _batch_size(loader))) as batches:
@@ -167,11 +290,10 @@ def _batch_size(loader: DataLoader) -> int:
     return loader.batch_size or 32  # None if the loader has a batch sampler of its own
 
 
-def _runs(frozen: nn.Module, loader: DataLoader, views: int, half: bool) -> Iterator[list[np.ndarray]]:
+def _runs(frozen: nn.Module, loader: DataLoader, views: int, half: bool) -> Iterator[list[Tensor]]:
     """What `frozen` makes of each batch, in the order of the data set, view after view; the labels come last."""
     device = device_of(frozen)
     for view in range(views):
-        seed_all(view)
         batches = DataLoader(
             loader.dataset,
             _batch_size(loader),
@@ -180,20 +302,23 @@ def _runs(frozen: nn.Module, loader: DataLoader, views: int, half: bool) -> Iter
             pin_memory=loader.pin_memory,
             generator=torch.Generator().manual_seed(view),
         )
-        for images, labels in batches:
-            before = torch.get_rng_state()
+        seed_all(view)
+        drawn, remembered = rng_state(), _remembers(loader)
+        for images, labels in map(_batch, batches):
+            before = rng_state()
             with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=half and device.type == "cuda"):
                 made = frozen(to_device(images, device))
-            if not torch.equal(before, torch.get_rng_state()):
+            if not same_rng_state(before, rng_state()):
                 raise ValueError("the frozen part draws random numbers, so it would give something else in each epoch")
             parts = [made] if isinstance(made, Tensor) else made
-            yield [*(_array(part, len(labels), half) for part in parts), labels.numpy()]
+            yield [*(_row_for_each(part, len(labels), half) for part in parts), labels]
+        if views == 1 and not (same_rng_state(drawn, rng_state()) and remembered == _remembers(loader)):
+            raise ValueError(RANDOM)  # it drew for some pictures only, and not for the first ones looked at
 
 
-def _array(part: Tensor, pictures: int, half: bool) -> np.ndarray:
+def _row_for_each(part: Tensor, pictures: int, half: bool) -> Tensor:
     if part.shape[:1] != (pictures,):
         raise ValueError(f"the frozen part makes {tuple(part.shape)} of {pictures} pictures, which is not one row for each")
-    part = part.cpu().half() if half else part.cpu().float()
-    if half and not part.isfinite().all():
+    if half and part.is_floating_point() and not part.half().isfinite().all():
         raise ValueError("the frozen part makes numbers above 65,504, the largest in half precision; leave half out")
-    return part.contiguous().numpy()
+    return part.cpu()

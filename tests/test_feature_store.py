@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,7 +10,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -18,8 +22,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision import transforms
 
-from course_utils import feature_store
+from course_utils import feature_store, precomputed
 from course_utils.data import Pictures, list_folder, open_data
+from course_utils.feature_store import FOLDER, MADE_BY
 from course_utils.finetune import freeze, unfreeze
 from course_utils.fx_split import split_frozen
 from course_utils.models import load_model, replace_head
@@ -37,8 +42,8 @@ def cache(tmp_path) -> Path:
 @pytest.fixture
 def folder(plant, tmp_path):
     """Settings for twelve small pictures of two classes in each split."""
-    for split in ("train", "val", "test"):
-        plant(tmp_path / "pictures" / split, {"dark": 6, "light": 6}, size=(70, 66))
+    for split, width in (("train", 70), ("val", 71), ("test", 72)):  # no picture is in two of them
+        plant(tmp_path / "pictures" / split, {"dark": 6, "light": 6}, size=(width, 66))
     return settings(data=str(tmp_path / "pictures"), batch_size=5)
 
 
@@ -55,7 +60,7 @@ def halves(make, learns: str = "fc"):
 
 
 def entries(cache: Path) -> list[str]:
-    return sorted(entry.name for entry in cache.iterdir())
+    return sorted(entry.name for entry in (cache / FOLDER).iterdir())
 
 
 # ------------------------------------------------------------------------------------------------------- found again
@@ -65,8 +70,10 @@ def test_a_second_run_finds_them(small_net, folder, cache, capsys, monkeypatch):
     made = precompute(halves(small_net)[0], open_data(folder).train, cache=cache)
     assert capsys.readouterr().out == "12 pictures: 8 numbers each, 0.0 MB, kept in memory\n"
     frozen, learning = halves(small_net)  # the same network, built anew
-    monkeypatch.setattr(type(frozen), "forward", None)  # it must not run again
+    rows, run = [], frozen.forward
+    monkeypatch.setattr(frozen, "forward", lambda images: rows.append(len(images)) or run(images))
     found = precompute(frozen, open_data(folder).train, cache=cache)
+    assert max(rows) <= 2, "a picture or two to see whether it still does the same; it does not run over all of them again"
     assert capsys.readouterr().out == "12 pictures: 8 numbers each, 0.0 MB, found again\n"
     for (a, labels), (b, same) in zip(made, found, strict=True):
         assert torch.equal(a, b)
@@ -169,7 +176,7 @@ def test_what_cannot_be_recognised_is_kept_for_this_run(frozen, folder, cache, c
     said = capsys.readouterr().out
     assert "for this run alone: a later one could not recognise" in said
     assert "<lambda>" in said
-    assert entries(cache) == []
+    assert not cache.exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
@@ -200,17 +207,23 @@ def damage_plan(entry: Path) -> None:
 
 
 def damage_keys(entry: Path) -> None:
-    (entry / "plan.json").write_text(json.dumps({"pictures": 12}), encoding="utf-8")
+    (entry / "plan.json").write_text(json.dumps({"made_by": MADE_BY, "pictures": 12}), encoding="utf-8")
 
 
 def damage_file(entry: Path) -> None:
     (entry / "1.bin").unlink()
 
 
-@pytest.mark.parametrize("damage", [damage_size, damage_plan, damage_keys, damage_file])
+def damage_numbers(entry: Path) -> None:
+    content = bytearray((entry / "0.bin").read_bytes())
+    content[100:200] = bytes(100)
+    (entry / "0.bin").write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [damage_size, damage_plan, damage_keys, damage_file, damage_numbers])
 def test_what_is_damaged_is_made_anew(damage, frozen, folder, cache, capsys):
     whole = precompute(frozen, open_data(folder).val, cache=cache)
-    damage(cache / entries(cache)[0])
+    damage(cache / FOLDER / entries(cache)[0])
     anew = precompute(frozen, open_data(folder).val, cache=cache)
     assert "found again" not in capsys.readouterr().out
     assert torch.equal(anew.dataset.parts[0], whole.dataset.parts[0])
@@ -218,13 +231,11 @@ def test_what_is_damaged_is_made_anew(damage, frozen, folder, cache, capsys):
 
 
 def stop_at_second_batch(monkeypatch, error: BaseException) -> None:
-    from course_utils import precomputed
-
     real, calls = precomputed.to_device, []
 
     def stopping(images, device):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 3:  # after the first pictures, which are looked at before
             raise error
         return real(images, device)
 
@@ -254,7 +265,7 @@ CHILD = """
 
     def killed(images, device):
         calls.append(1)
-        if kill == "yes" and len(calls) == 3:
+        if kill == "yes" and len(calls) == 4:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(images, device)
 
@@ -286,22 +297,54 @@ def test_killed_and_run_again(cache):
     assert "found again" in child(cache, "no").stdout
 
 
+KEY = "0123456789abcdef" * 2
+
+
+def draft(cache: Path, machine: str, pid: int, age_s: float = 0) -> Path:
+    """A folder as another process has begun to write it."""
+    folder = cache / FOLDER / f"{KEY}.{machine}.{pid}.abc.part"
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text(json.dumps({"made_by": MADE_BY}), encoding="utf-8")
+    (folder / "0.bin").write_bytes(b"numbers")
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
+    return folder
+
+
 def test_what_a_running_process_writes_is_left_alone(frozen, folder, cache):
-    cache.mkdir()
-    (cache / f"abc.{os.getppid()}.part").mkdir()
+    running = draft(cache, feature_store._machine(), os.getppid())
     precompute(frozen, open_data(folder).val, cache=cache)
-    assert f"abc.{os.getppid()}.part" in entries(cache)
+    assert (running / "0.bin").read_bytes() == b"numbers"
+
+
+def test_what_another_machine_writes_is_left_alone_until_nothing_has_been_written_for_a_day(frozen, folder, cache):
+    """On a shared folder; of another machine's process numbers nobody here knows whether they are alive."""
+    running = draft(cache, "0" * 8, 2**22 + 1, age_s=3600)
+    abandoned = draft(cache, "1" * 8, 2**22 + 1, age_s=90_000)
+    precompute(frozen, open_data(folder).val, cache=cache)
+    assert (running / "0.bin").read_bytes() == b"numbers"
+    assert not abandoned.exists()
+
+
+def test_two_threads_with_the_same_numbers(small_net, folder, cache):
+    splits = [halves(small_net)[0] for _ in range(4)]
+    data = open_data(folder)
+    with ThreadPoolExecutor(4) as pool, mock.patch("builtins.print"):
+        made = list(pool.map(lambda frozen: precompute(frozen, data.val, cache=cache), splits))
+    assert all(torch.equal(one.dataset.parts[0], made[0].dataset.parts[0]) for one in made)
+    assert len(entries(cache)) == 1
 
 
 def test_of_two_that_make_the_same_one_wins(frozen, folder, cache, monkeypatch):
     first = precompute(frozen, open_data(folder).val, cache=cache)
-    entry = cache / entries(cache)[0]
+    entry = cache / FOLDER / entries(cache)[0]
     hidden = entry.rename(cache.parent / "hidden")
     real = feature_store._fill
 
     def slow(*arguments):
-        real(*arguments)
+        checksums = real(*arguments)
         shutil.copytree(hidden, entry)  # meanwhile another process has finished
+        return checksums
 
     monkeypatch.setattr(feature_store, "_fill", slow)
     second = precompute(frozen, open_data(folder).val, cache=cache)
@@ -311,7 +354,7 @@ def test_of_two_that_make_the_same_one_wins(frozen, folder, cache, monkeypatch):
 
 def test_a_disk_without_room_is_refused_before_it_starts(frozen, folder, cache, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
-    with pytest.raises(OSError, match=r"no room for the features in .*cache: 0\.0 MB are needed, 0\.0 MB are free; make room"):
+    with pytest.raises(OSError, match=r"no room for the features in .*course-features: 0\.0 MB are needed, 0\.0 MB are free; make room"):
         precompute(frozen, open_data(folder).val, cache=cache)
     assert entries(cache) == []
 
@@ -340,8 +383,8 @@ def test_the_oldest_go_first(small_net, cache, monkeypatch):
         return (set(entries(cache)) - before or {""}).pop()
 
     first, second = keep(1), keep(2)
-    os.utime(cache / first, (1e9, 1e9))
-    os.utime(cache / second, (2e9 - 1e9 + 5, 1e9 + 5))
+    os.utime(cache / FOLDER / first, (1e9, 1e9))
+    os.utime(cache / FOLDER / second, (2e9 - 1e9 + 5, 1e9 + 5))
     keep(1)  # used again: now the second is the oldest
     third = keep(3)
     assert entries(cache) == sorted([first, third])
@@ -365,3 +408,134 @@ def test_a_real_network_and_the_shipped_pictures(cache, capsys):
         "12 pictures: 4,096 numbers each, 0.2 MB, kept in memory",
         "12 pictures: 4,096 numbers each, 0.2 MB, found again",
     ]
+
+
+# ---------------------------------------------------------------------------------------------- other people's files
+
+
+def strangers(cache: Path) -> list[Path]:
+    """What may lie in a folder that somebody names as cache, beside our subfolder and in it."""
+    found = [
+        cache / "photos" / "holiday.jpg",
+        cache / "my.999999.part" / "notes.txt",
+        cache / "movie.part",
+        cache / ".DS_Store",
+    ]
+    for inside in (cache, cache / FOLDER):
+        found += [inside / KEY / "photo.jpg", inside / f"{KEY[::-1]}" / "plan.json", inside / "plan.json", inside / "a.part"]
+        found += [inside / f"{KEY}.{'a' * 8}.99999999.x.part" / "thesis.txt"]
+    for path in found:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"made_by": "me"}' if path.name == "plan.json" else "mine " * 1000, encoding="utf-8")
+        for old in (path, path.parent):
+            os.utime(old, (1e9, 1e9))
+    return found
+
+
+def test_nothing_of_other_people_is_touched(small_net, folder, cache, monkeypatch):
+    monkeypatch.setattr(feature_store, "LIMIT_GB", 0)
+    monkeypatch.setattr(feature_store, "ABANDONED_S", 1)
+    before = {path: path.read_bytes() for path in strangers(cache)}
+    ours = draft(cache, "b" * 8, 1, age_s=10)
+    for learns in ("fc", "layer2"):
+        precompute(halves(small_net, learns)[0], open_data(folder).val, cache=cache)
+    assert {path: path.read_bytes() for path in before} == before
+    assert not ours.exists()
+    assert sum(feature_store.is_ours(path) for path in (cache / FOLDER).iterdir()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a permission there")
+def test_a_link_with_a_name_of_ours_is_not_followed(small_net, folder, cache, tmp_path, monkeypatch):
+    precompute(halves(small_net)[0], open_data(folder).val, cache=tmp_path / "elsewhere")
+    (real,) = (tmp_path / "elsewhere" / FOLDER).iterdir()
+    (cache / FOLDER).mkdir(parents=True)
+    (cache / FOLDER / KEY).symlink_to(real)
+    monkeypatch.setattr(feature_store, "LIMIT_GB", 0)
+    precompute(halves(small_net, "layer2")[0], open_data(folder).val, cache=cache)
+    assert sorted(path.name for path in real.iterdir()) == ["0.bin", "1.bin", "plan.json"]
+
+
+def test_a_file_that_somebody_has_put_into_a_folder_of_ours_stays(frozen, folder, cache):
+    precompute(frozen, open_data(folder).val, cache=cache)
+    entry = cache / FOLDER / entries(cache)[0]
+    (entry / "notes.txt").write_text("mine", encoding="utf-8")
+    feature_store.delete(entry)
+    assert [path.name for path in entry.iterdir()] == ["notes.txt"]
+
+
+def test_something_else_that_lies_where_the_features_would_go(frozen, folder, cache, capsys):
+    precompute(frozen, open_data(folder).val, cache=cache)
+    entry = cache / FOLDER / entries(cache)[0]
+    feature_store.delete(entry)
+    entry.mkdir()
+    (entry / "photo.jpg").write_text("mine", encoding="utf-8")
+    precompute(frozen, open_data(folder).val, cache=cache)
+    assert f"for this run alone: something else lies at {entry}" in capsys.readouterr().out
+    assert [path.name for path in entry.iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.parametrize("place", ["notes.txt", "notes.txt/cache", "cache"])
+def test_a_file_where_the_cache_should_be(frozen, folder, tmp_path, place):
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    if place == "cache":
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / FOLDER).write_text("mine", encoding="utf-8")
+    with pytest.raises(NotADirectoryError, match=r"cache='.*': .* is a file; name a folder, or None"):
+        precompute(frozen, open_data(folder).val, cache=str(tmp_path / place))
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_home_folder_in_short(frozen, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    precompute(frozen, open_data(folder).val, cache="~/cache")
+    assert len(entries(tmp_path / "home" / "cache")) == 1
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_file_system_that_can_only_be_read(small_net, folder, cache, capsys, monkeypatch):
+    first = precompute(halves(small_net)[0], open_data(folder).val, cache=cache)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # what access(2) says there, to root as well
+    monkeypatch.setattr(os, "utime", mock.Mock(side_effect=OSError(errno.EROFS, "Read-only file system")))
+    capsys.readouterr()
+    found = precompute(halves(small_net)[0], open_data(folder).val, cache=cache)
+    assert "found again" in capsys.readouterr().out
+    assert torch.equal(found.dataset.parts[0], first.dataset.parts[0])
+    precompute(halves(small_net, "layer2")[0], open_data(folder).val, cache=cache)
+    assert f"for this run alone: {cache / FOLDER} may not be written" in capsys.readouterr().out
+
+
+def test_a_file_system_on_which_no_folder_can_be_made(frozen, folder, cache, capsys, monkeypatch):
+    monkeypatch.setattr(Path, "mkdir", mock.Mock(side_effect=OSError(errno.EROFS, "Read-only file system", str(cache))))
+    precompute(frozen, open_data(folder).val, cache=cache)
+    assert f"for this run alone: {cache} may not be written" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------------ kinds of numbers
+
+DTYPES = ["float64", "float32", "float16", "bfloat16", "complex64", "int64", "uint8", "bool"]
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("place", ["memory", "file", "cache"])
+def test_every_kind_of_number_comes_back_as_it_was(place, half, tmp_path):
+    """Half precision is for numbers with a point alone, and they come back in the type in which they were made."""
+    values = torch.randn(6, 3)
+    parts = [(values > 0) if name == "bool" else (4 * values.abs()).to(getattr(torch, name)) for name in DTYPES]
+    labels = torch.arange(6)
+    batches = [[part[i : i + 4] for part in (*parts, labels)] for i in (0, 4)]
+    plan = feature_store.plan_for(batches[0], 6, 1, half)
+    if place == "cache":
+        feature_store.store(batches, plan, tmp_path / KEY)
+        features = feature_store.stored(tmp_path / KEY, memory_gb=0)
+    else:
+        features = feature_store.keep(batches, plan, place == "file")
+    found, same = features.__getitems__([5, 0, 3])
+    assert torch.equal(same, labels[[5, 0, 3]])
+    for name, part, back in zip(DTYPES, parts, found, strict=True):
+        assert back.dtype == part.dtype == getattr(torch, name)
+        wanted = part[[5, 0, 3]]
+        assert torch.equal(back, wanted.half().to(part.dtype) if half and part.is_floating_point() else wanted), name
+    assert plan.sizes[2] == 6 * 3 * 2
+    assert plan.sizes[0] == 6 * 3 * (2 if half else 8)

@@ -296,7 +296,9 @@ def test_two_inputs_cannot_be_split():
         def forward(self, a, b):
             return self.fc(a) + b
 
-    with pytest.warns(UserWarning, match="it takes more than one input"):
+    with pytest.warns(
+        UserWarning, match=r"none of the usual sizes of pictures \(TypeError: .* missing 1 required positional argument: 'b'\)"
+    ):
         split_frozen(Two())
 
 
@@ -322,8 +324,8 @@ def head_only(small_net):
 @pytest.fixture
 def folder(plant, tmp_path):
     """Settings for twelve small pictures of two classes in each split."""
-    for split in ("train", "val", "test"):
-        plant(tmp_path / "pictures" / split, {"dark": 6, "light": 6}, size=(70, 66))
+    for split, width in (("train", 70), ("val", 71), ("test", 72)):  # no picture is in two of them
+        plant(tmp_path / "pictures" / split, {"dark": 6, "light": 6}, size=(width, 66))
     return settings(data=str(tmp_path / "pictures"), batch_size=5)
 
 
@@ -390,7 +392,7 @@ def test_beyond_the_memory_budget_they_stay_in_a_file(head_only, folder, tmp_pat
         mappings.clear()
         mapped = precompute(frozen, loader, cache=cache, memory_gb=1e-9)
         assert "kept in a file" in capsys.readouterr().out
-        assert [one.shape for one in mappings] == [(12, 8), (12,)], "the features and the labels"
+        assert [one.nbytes for one in mappings] == [12 * 8 * 4, 12 * 8], "the features and the labels"
         assert mapped.dataset.parts[0].data_ptr() == mappings[0].ctypes.data, "not read into memory"
         for (a, labels), (b, same) in zip(plain, mapped, strict=True):
             assert torch.equal(a, b)
@@ -487,7 +489,7 @@ def test_no_picture(head_only):
 
 
 def test_a_frozen_half_of_ones_own_that_draws():
-    with pytest.raises(ValueError, match="the frozen part draws random numbers"):
+    with pytest.raises(ValueError, match="frozen part draws random numbers"):
         precompute(nn.Dropout(0.5), loaders(noise(4, 8))[1], cache=None)
 
 
@@ -496,7 +498,7 @@ def test_a_frozen_half_of_ones_own_that_mixes_pictures():
         def forward(self, images):
             return images.mean(0)
 
-    with pytest.raises(ValueError, match=r"makes \(3, 8, 8\) of 2 pictures, which is not one row for each"):
+    with pytest.raises(ValueError, match=r"makes \[\(3, 8, 8\)\] of 2 pictures, not one row for each"):
         precompute(Mean(), loaders(noise(4, 8))[1], cache=None)
 
 
@@ -510,7 +512,7 @@ def test_a_change_of_the_frozen_half_is_refused(head_only):
     with torch.no_grad():
         model.conv1.weight[0, 0, 0, 0] += 1
     with pytest.raises(
-        ValueError, match="out of date: the frozen part has changed since, or was set free; split and precompute"
+        ValueError, match=r"out of date: conv1\.weight of the frozen part has changed since, or was set free; split and precom"
     ):
         evaluate(learning, features)
 
