@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from course_utils.fx_split import split_frozen
     from course_utils.models import head_name, head_of, load_model, open_model, replace_head, save_model
     from course_utils.precomputed import precompute
+    from course_utils.prediction import predict
     from course_utils.profiles import Settings, settings
     from course_utils.sweeps import sweep
-    from course_utils.train import Epoch, Score, evaluate, fit, predict, train_one_epoch
+    from course_utils.train import Epoch, Score, evaluate, fit, train_one_epoch
     from course_utils.weights import get_weights
     from course_utils.worlds import picture, pictures
 
@@ -27,7 +28,8 @@ EXPORTS = {  # the public API: module → names
     "data": ("Data", "Pictures", "in_memory", "open_data", "read_picture"),
     "models": ("head_name", "head_of", "load_model", "open_model", "replace_head", "save_model"),
     "finetune": ("eval_mode", "freeze", "param_groups", "train_mode", "trainable", "unfreeze"),
-    "train": ("Epoch", "Score", "evaluate", "fit", "predict", "train_one_epoch"),
+    "train": ("Epoch", "Score", "evaluate", "fit", "train_one_epoch"),
+    "prediction": ("predict",),
     "fx_split": ("split_frozen",),
     "precomputed": ("precompute",),
     "sweeps": ("sweep", "sweeps"),

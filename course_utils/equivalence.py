@@ -6,27 +6,37 @@ Everything here runs on copies, with a few pictures: the model itself is never t
 from __future__ import annotations
 
 import copy
+import io
 import math
-import random
-from collections.abc import Callable, Iterator, Sequence
+import pickle
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from course_utils.finetune import train_mode
 from course_utils.rng import rng_state, same_rng_state, seed_all
 
 State = dict[str, Any]  # what was seen, under the words that name it
-PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
+UNCOPYABLE = (type(threading.Lock()), type(threading.RLock()), threading.Thread, io.TextIOWrapper, io.BufferedIOBase, io.FileIO)
+PLAIN = (type(None), bool, int, float, str)  # what a model may return beside tensors
 
 
-def copy_of(model: nn.Module) -> nn.Module:
-    """A copy that shares the frozen parameters, which nothing changes, and nothing else."""
-    shared = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
-    return copy.deepcopy(model, shared)
+def copy_of(model: Any) -> Any:
+    """A copy of a model, or of several parts of one, that shares its frozen parameters and nothing else that can be copied."""
+    parts = model if isinstance(model, tuple) else (model,)
+    modules = [module for part in parts for module in part.modules()]
+    memo: dict[int, Any] = {id(p): p for part in parts for p in part.parameters() if not p.requires_grad}
+    for value in (value for module in modules for value in vars(module).values()):
+        if isinstance(value, Tensor) and value.grad_fn is not None:  # such as the weight that pruning or weight norm computes
+            memo[id(value)] = value.detach().clone()
+        elif isinstance(value, UNCOPYABLE) and not isinstance(value, io.BytesIO):
+            memo[id(value)] = value
+    return copy.deepcopy(model, memo)
 
 
 # ----------------------------------------------------------------------------------------------------------- pictures
@@ -47,6 +57,8 @@ def example_images(model: nn.Module) -> tuple[Tensor, dict[str, str]]:
         images = torch.randn(FEW, *shape, generator=generator).to(like.device, like.dtype)
         try:
             return images, stateful_parts(model, images)
+        except WritesToFrozen:
+            raise
         except Exception as error:  # the model's own code objects in any way to a size that it does not take
             objection = f"{type(error).__name__}: {error}"
     raise ValueError(f"it runs at none of the usual sizes of pictures ({objection})")
@@ -85,26 +97,29 @@ def state_of(model: nn.Module) -> State:
 
 
 def attributes_of(module: nn.Module) -> dict[str, Any]:
-    """What a module keeps beside parameters, buffers and parts: numbers, texts, tensors, lists, generators."""
+    """What a module keeps beside parameters, buffers and parts: numbers, texts, tensors, lists, generators, objects."""
     own = vars(nn.Module()).keys()
-    return {name: value for name, value in vars(module).items() if name not in own and _can_be_seen(value)}
+    return {name: value for name, value in vars(module).items() if name not in own}
 
 
-def config_of(module: nn.Module) -> dict[str, str]:
-    """The numbers and texts among its attributes, which its code reads: strides, probabilities, an eps."""
-    small = (type(None), bool, int, float, str)
-    return {
-        name: repr(value)
-        for name, value in attributes_of(module).items()
-        if isinstance(value, small) or (isinstance(value, tuple) and all(isinstance(item, small) for item in value))
-    }
+def config_of(module: nn.Module) -> dict[str, Any]:
+    """What the code of a module reads beside parameters, buffers and parts, so that a change shows; and which code it is."""
+    attributes = attributes_of(module)
+    methods = {name: id(value) for name, value in attributes.items() if callable(value)}
+    found: dict[str, Any] = {"code": (id(type(module).forward), *methods.values())}
+    for name, value in attributes.items():
+        if name not in methods:
+            found[name] = repr(sample(value).tolist()) if isinstance(value, Tensor) else _seen(value)
+    return found
 
 
-def _can_be_seen(value: Any) -> bool:
-    if isinstance(value, (list, tuple, set, dict)):
-        return all(map(_can_be_seen, [*value.values()] if isinstance(value, dict) else value))
-    known = (*PLAIN, Tensor, torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-    return isinstance(value, known) and not isinstance(value, nn.Parameter)
+def sample(tensor: Tensor) -> Tensor:
+    """Up to eight of the values, from all over the tensor, as it lies in memory."""
+    tensor = tensor.detach()
+    dense = 0 not in tensor.stride() and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+    flat = tensor.as_strided((tensor.numel(),), (1,)) if dense else tensor.reshape(-1)
+    chosen = flat[:: max(1, flat.numel() // 8)][:8]
+    return (torch.view_as_real(chosen).reshape(-1) if chosen.is_complex() else chosen).double()
 
 
 def _seen(value: Any) -> Any:
@@ -113,15 +128,19 @@ def _seen(value: Any) -> Any:
         return value.detach().clone()
     if isinstance(value, torch.Generator):
         return value.get_state()
-    if isinstance(value, np.random.Generator):
-        return repr(value.bit_generator.state)
-    if isinstance(value, np.random.RandomState):
-        return repr(value.get_state())
-    if isinstance(value, random.Random):
-        return value.getstate()
-    if isinstance(value, dict):
-        return {name: _seen(item) for name, item in value.items()}
-    return [_seen(item) for item in value] if isinstance(value, (list, tuple)) else copy.copy(value)
+    content = io.BytesIO()
+    try:
+        StatePickler(content).dump(value)
+        return content.getvalue()
+    except Exception:  # a lock, a file, a function without a name: nothing to see inside
+        return type(value).__name__
+
+
+class StatePickler(pickle.Pickler):
+    """Writes down what an object holds, but not the modules and parameters that it refers to."""
+
+    def persistent_id(self, value: Any) -> str | None:
+        return type(value).__name__ if isinstance(value, (nn.Module, nn.Parameter, torch.Generator)) else None
 
 
 def stateful_parts(model: nn.Module, images: Tensor) -> dict[str, str]:
@@ -130,12 +149,50 @@ def stateful_parts(model: nn.Module, images: Tensor) -> dict[str, str]:
     for set_mode in (train_mode, nn.Module.eval):
         set_mode(model)
         before = {name: _own_state(part) for name, part in model.named_modules()}
-        model(images.clone())
+        with WriteGuard(model):
+            model(images.clone())
         for name, part in model.named_modules():
             what = difference(before.get(name, {}), _own_state(part))
             if what:
                 found[name] = what
     return found
+
+
+class WritesToFrozen(Exception):
+    """A run of the model writes into a parameter that is frozen."""
+
+
+class WriteGuard(TorchDispatchMode):
+    """Inside, whatever is about to write into the memory of a frozen parameter is stopped, for it belongs to the real model."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.frozen = memory_of(p for p in model.parameters() if not p.requires_grad)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for given, about in zip(args, function._schema.arguments, strict=False):
+            written = about.alias_info is not None and about.alias_info.is_write
+            if written and isinstance(given, Tensor) and not memory_of([given]).isdisjoint(self.frozen):
+                raise WritesToFrozen("each run changes a parameter that is frozen")
+        return function(*args, **(kwargs or {}))
+
+
+class ReadGuard(TorchDispatchMode):
+    """Inside, whatever computes with something that learns is stopped: traced, its value now would stay for ever."""
+
+    def __init__(self, *models: nn.Module):
+        super().__init__()
+        self.learning = memory_of(p for model in models for p in model.parameters() if p.requires_grad)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not memory_of(value for value in tree_flatten(args)[0] if isinstance(value, Tensor)).isdisjoint(self.learning):
+            raise ValueError("its code computes with a value of something that learns, where torch.fx does not see it")
+        return function(*args, **(kwargs or {}))
+
+
+def memory_of(tensors: Iterable[Tensor]) -> set[int]:
+    """Where the numbers of these tensors lie; two that share memory have it in common."""
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.numel() and tensor.device.type != "meta"}
 
 
 def _own_state(module: nn.Module) -> State:
@@ -151,7 +208,7 @@ def difference(a: State, b: State) -> str | None:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values say the same; numbers with a point up to rounding, relative to the largest of their tensor."""
+    """Whether two values say the same; numbers with a point up to rounding, for which their spread and the largest count."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.shape == b.shape and a.dtype == b.dtype and close(a, b)
     if isinstance(a, dict) and isinstance(b, dict):
@@ -165,27 +222,43 @@ def close(a: Tensor, b: Tensor) -> bool:
     if torch.equal(a, b) or not (a.is_floating_point() or a.is_complex()):
         return torch.equal(a, b)
     exact = a.device.type == "cpu" and torch.finfo(a.dtype).bits >= 32  # else steps may run in another order each time
-    rounding = max(1e-5 if exact else 1e-3, 8 * torch.finfo(a.dtype).eps)
-    largest = a.detach().abs().nan_to_num(0, 0, 0).max().item()
-    return torch.allclose(a.detach(), b.detach(), rtol=rounding, atol=rounding * largest, equal_nan=True)
+    a, b, rounding = a.detach(), b.detach(), torch.finfo(a.dtype).eps
+    sizes = a.abs().nan_to_num(0, 0, 0)
+    allowed = (1e-5 if exact else 1e-3) * (sizes - sizes.mean()).abs().max() + 32 * rounding * sizes.max()
+    return torch.allclose(a, b, rtol=0, atol=allowed.item(), equal_nan=True)
 
 
 Run = tuple[nn.Module, Callable[[Tensor], Any]]  # what is put into a mode, and what is run: a model as a whole, or in parts
 
 
-def observe(model: nn.Module, run: Run, images: Tensor, *, training: bool, seed: int) -> State:
+def observe(model: nn.Module, run: Run, images: Tensor, *, training: bool, gradients: bool, seed: int) -> State:
     """Outputs and gradients of one run of `model`, its state afterwards, and how far the random numbers have been drawn."""
     moded, forward = run
     train_mode(moded) if training else moded.eval()
     model.zero_grad()
     seed_all(seed)
-    outputs, _ = tree_flatten(forward(images.clone()))
+    with torch.set_grad_enabled(gradients):
+        outputs, structure = tree_flatten(forward(images.clone()))
     found: State = {f"output {i}": _output(value) for i, value in enumerate(outputs)}
+    found["the structure of the output"] = str(structure)
     weighed = [_weighed(value) for value in outputs if isinstance(value, Tensor) and value.requires_grad]
     if weighed:
         torch.stack(weighed).sum().backward()
-    found |= {f"the gradient of {name}": p.grad for name, p in model.named_parameters() if p.requires_grad}
+    found |= {
+        f"the gradient of {name}": None if p.grad is None else p.grad.clone()
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
+    _step(model)
     return found | state_of(model) | {"the random numbers drawn": _drawn(rng_state())}
+
+
+def _step(model: nn.Module) -> None:
+    """Change a little what learns, as training does: nothing of it may stay behind as a number in the steps."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(0.03 * (1 + parameter.norm()) / (1e-6 + parameter.grad.norm()) * parameter.grad)
 
 
 def _output(value: Any) -> Any:
@@ -209,7 +282,10 @@ def _drawn(state: tuple) -> Any:
 
 # ------------------------------------------------------------------------------------------------- the model in two parts
 
-MODES = (True, True, False)  # training twice, then evaluation; the second time the pictures in reverse
+MODES = (  # training or not, with gradients or not; the pictures are in reverse every second time
+    *((True, True), (True, True)),
+    *((False, True), (False, False)),  # evaluation is mostly without gradients, and code may ask whether they are on
+)
 Parts = Callable[[nn.Module], tuple[nn.Module, nn.Module]]  # cuts a copy of the model into a frozen and a learning part
 
 
@@ -217,18 +293,24 @@ def first_difference(model: nn.Module, cut: Parts, images: Tensor) -> str | None
     """In which way the two parts differ from the model that they were cut from, in words, or None."""
     whole, other = copy_of(model), copy_of(model)
     frozen, learning = cut(other)
-    for i, training in enumerate(MODES):
+    before = state_of(frozen)
+    for i, (training, gradients) in enumerate(MODES):
         batch = images.flip(0) if i % 2 else images
-        wanted = observe(whole, (whole, whole), batch, training=training, seed=i)
-        try:
-            found = observe(other, (learning, lambda given: learning(frozen(given))), batch, training=training, seed=i)
-        except Exception as error:  # the steps are the model's own and may object in any way
-            return f"its parts stop with {type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+        wanted = observe(whole, (whole, whole), batch, training=training, gradients=gradients, seed=i)
+        found = observe(
+            other,
+            (learning, lambda given: learning(as_kept(frozen(given)))),
+            batch,
+            training=training,
+            gradients=gradients,
+            seed=i,
+        )
         what = difference(wanted, found)
         if what:
             mode = "training" if training else "evaluation"
             return f"in {mode} mode its parts give another result than the whole ({what}{_layer(model, cut, images, i + 1)})"
-    return why_not_fixed(frozen, images)
+    what = difference(before, state_of(frozen))
+    return f"{what} changes in training and is needed by the frozen part" if what else why_not_fixed(frozen, images)
 
 
 def why_not_fixed(frozen: nn.Module, images: Tensor) -> str | None:
@@ -242,22 +324,34 @@ def why_not_fixed(frozen: nn.Module, images: Tensor) -> str | None:
         return f"its frozen part changes {what} at each run"
     if any(part.shape[:1] != images.shape[:1] for part in features):
         return f"its frozen part makes {[tuple(p.shape) for p in features]} of {len(images)} pictures, not one row for each"
-    rows = list(reversed(range(len(images))))[:2]  # another batch: fewer pictures, in reverse
-    if not all(map(same, [part[rows] for part in features], _tensors(frozen(images[rows])))):
-        return "its frozen part makes something else of a picture in another batch, or each time"
+    for i in range(len(images)):
+        if not is_alone(frozen, images, features, i):
+            return "its frozen part makes something else of a picture in another batch, or each time"
     return None
+
+
+def is_alone(frozen: nn.Module, images: Tensor, features: Sequence[Tensor], i: int) -> bool:
+    """Whether the i-th picture of a batch gives the same by itself."""
+    for part, alone in zip(features, _tensors(frozen(images[i : i + 1].clone())), strict=True):
+        if alone.shape[1:] != part.shape[1:] or not same(part, torch.cat([part[:i], alone, part[i + 1 :]])):
+            return False
+    return True
 
 
 def difference_on(model: nn.Module, frozen: nn.Module, learning: nn.Module, images: Tensor) -> str | None:
     """Why `learning(frozen(images))` is not `model(images)` in evaluation mode, in words, or None; run on copies."""
-    shared = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
-    model, frozen, learning = copy.deepcopy((model, frozen, learning), shared)
+    model, frozen, learning = copy_of((model, frozen, learning))
     results = []
-    for part, run in ((model, model), (learning, lambda given: learning(frozen(given)))):
+    for part, run in ((model, model), (learning, lambda given: learning(as_kept(frozen(given))))):
         seed_all(0)
         part.eval()
         results.append(tree_flatten(run(images.clone()))[0])
     return None if same(*results) else "on these pictures the two parts give another result than the model that was split"
+
+
+def as_kept(made: Any) -> Any:
+    """What a frozen part made, as it comes back when it was kept: with the numbers of each picture in a row."""
+    return made.contiguous() if isinstance(made, Tensor) else tuple(part.contiguous() for part in made)
 
 
 def _tensors(made: Any) -> Sequence[Tensor]:
@@ -269,12 +363,13 @@ def _layer(model: nn.Module, cut: Parts, images: Tensor, runs: int) -> str:
     whole, other = copy_of(model), copy_of(model)
     frozen, learning = cut(other)
     wanted, found = _watch(whole), _watch(other)
-    for i, training in enumerate(MODES[:runs]):
+    for i, (training, gradients) in enumerate(MODES[:runs]):
         batch = images.flip(0) if i % 2 else images
-        for seen in (wanted, found):
-            seen.clear()
-        observe(whole, (whole, whole), batch, training=training, seed=i)
-        observe(other, (learning, lambda given: learning(frozen(given))), batch, training=training, seed=i)
+        how: dict[str, Any] = {"training": training, "gradients": gradients, "seed": i}
+        wanted.clear()
+        found.clear()
+        observe(whole, (whole, whole), batch, **how)
+        observe(other, (learning, lambda given: learning(as_kept(frozen(given)))), batch, **how)
     name = difference({name: value for name, value in wanted.items() if name in found}, found)
     return f"; first in {name}" if name else ""
 

@@ -37,7 +37,7 @@ def train_mode(module: nn.Module) -> nn.Module:
 
 
 def _eval_frozen(module: nn.Module) -> None:
-    parameters = getattr(module, "all_parameters", None) or list(module.parameters())  # of a part of a model: see fx_split
+    parameters = vars(module).get("all_parameters") or list(module.parameters())  # of a part of a model: see fx_split
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         module.eval()
     else:

@@ -10,17 +10,21 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 
 from course_utils.equivalence import (
+    ReadGuard,
+    WritesToFrozen,
     config_of,
     copy_of,
     difference_on,
     example_images,
     first_difference,
+    memory_of,
     stateful_parts,
 )
 from course_utils.finetune import eval_mode, train_mode
-from course_utils.fx_trace import HOOKS, Trace, Untraceable, attribute, compiled
+from course_utils.fx_trace import HOOKS, Trace, Untraceable, attribute, compiled, has_hooks_of_ones_own
 from course_utils.rng import preserve_rng_state
 from course_utils.train import check_learns
 
@@ -51,17 +55,33 @@ def split_frozen(model: nn.Module, images: Tensor | None = None) -> Split:
     Raises:
         ValueError: if nothing learns.
     """
-    check_learns(model)
     try:
+        if any(map(is_lazy, model.parameters())):
+            raise NotSplit("some of its layers have no size yet; run it once on a picture")
+        check_learns(model)
         with _aside():
-            cut = _find_cut(model, images)
-            why_not = first_difference(model, cut.apply, cut.images)
+            return _split(model, images)
     except NotSplit as error:
-        why_not = str(error)
-    if why_not:
-        warnings.warn(f"{type(model).__name__} is not split, so all of it runs in every epoch: {why_not}", stacklevel=2)
+        warnings.warn(f"{type(model).__name__} is not split, so all of it runs in every epoch: {error}", stacklevel=2)
         return Split(nn.Identity(), model)
-    return cut.apply(model)
+
+
+def _split(model: nn.Module, images: Tensor | None) -> Split:
+    try:
+        cut = _find_cut(model, images)
+        why_not = first_difference(model, cut.apply, cut.images)
+    except NotSplit:
+        raise
+    except Exception as error:  # the steps are the model's own and may object in any way
+        words = (str(error) or "no message").splitlines()[0]
+        raise NotSplit(f"its steps, run one after the other, stop with {type(error).__name__}: {words}") from error
+    if why_not:
+        raise NotSplit(why_not)
+    parts = cut.apply(model)
+    learns = memory_of(parameter for parameter in model.parameters() if parameter.requires_grad)
+    if not learns.isdisjoint(memory_of((*parts.frozen.parameters(), *parts.frozen.buffers()))):
+        raise NotSplit("something that is frozen lies in the memory of something that learns")
+    return parts
 
 
 class NotSplit(Exception):
@@ -92,28 +112,19 @@ class Cut:
     def apply(self, model: nn.Module) -> Split:
         learning = ModelPart(model, self, self.behind)
         frozen = FrozenPart(model, self, {True: self.front, False: self.front})
-        steps = [node for graph in self.behind.values() for node in graph.nodes if node.op == "call_module"]
-        frozen.origin = Origin(model, learning, {str(node.target) for node in steps})
+        frozen.origin = Origin(model, learning, steps_of(self.front), set.union(*map(steps_of, self.behind.values())))
         return Split(frozen, learning)
 
 
+def steps_of(graph: fx.Graph) -> set[str]:
+    """The names of the modules that the graph calls."""
+    return {str(node.target) for node in graph.nodes if node.op == "call_module"}
+
+
 def _find_cut(model: nn.Module, images: Tensor | None) -> Cut:
-    try:
-        probe = copy_of(model)
-    except Exception as error:  # an attribute that cannot be copied, such as a lock
-        raise NotSplit(f"it cannot be copied, so that nobody can look whether its parts do the same ({error})") from error
-    try:
-        if images is None:
-            given, stateful = example_images(probe)
-        else:
-            given = images[:4].to(next(probe.parameters()).device)
-            stateful = stateful_parts(probe, given)
-    except Exception as error:  # the model's own code
-        raise NotSplit(f"{error}; give pictures that it takes: split_frozen(model, images)") from error
-    if "" in stateful:
-        raise NotSplit(f"each run changes {stateful['']!r} of the model itself; keep it in a part of its own")
+    probe, given, stateful = _probe(model, images)
     before = set(vars(probe))
-    evaluation, training = (_trace(set_mode(probe), stateful) for set_mode in (nn.Module.eval, train_mode))
+    evaluation, training = (_trace(set_mode(probe), model, given, stateful) for set_mode in (nn.Module.eval, train_mode))
     fixed = training.fixed(probe)
     # The steps may differ in training and evaluation (a second output, a dropout that is a function): keep what both need.
     kept = list(training.frontier(fixed) | evaluation.frontier(fixed))
@@ -121,15 +132,45 @@ def _find_cut(model: nn.Module, images: Tensor | None) -> Cut:
         raise NotSplit("its first layer learns" if kept else "what learns does not depend on the pictures")
     behind = {mode: trace.behind(kept, fixed) for mode, trace in ((True, training), (False, evaluation))}
     constants = {name: vars(probe)[name] for name in set(vars(probe)) - before}
+    if any(isinstance(value, Tensor) and value.requires_grad for value in constants.values()):
+        raise NotSplit("its code uses something that learns and is not one of its parts")
     in_evaluation = {name for name, part in probe.train().named_modules() if not part.training}
     return Cut(given, training.front(kept), behind, constants, in_evaluation)
 
 
-def _trace(model: nn.Module, stateful: Sequence[str] | dict) -> Trace:
+def _probe(model: nn.Module, images: Tensor | None) -> tuple[nn.Module, Tensor, dict[str, str]]:
+    """A copy of `model` that may be run and traced, pictures that it takes, and its parts that change when it runs."""
+    for name, module in model.named_modules():
+        if has_hooks_of_ones_own(module):
+            where = name or "on the model itself"
+            raise NotSplit(f"it has hooks ({where}), which the comparison of its parts would call; remove them")
     try:
-        return Trace(model, {model.get_submodule(name) for name in stateful})
+        probe = copy_of(model)
+    except Exception as error:  # an attribute that cannot be copied
+        raise NotSplit(f"it cannot be copied, so that nobody can look whether its parts do the same ({error})") from error
+    try:
+        if images is None:
+            given, stateful = example_images(probe)
+        else:
+            given = images[:4].to(next(probe.parameters()).device)
+            stateful = stateful_parts(probe, given)
+    except WritesToFrozen as error:
+        raise NotSplit(str(error)) from error
+    except Exception as error:  # the model's own code
+        raise NotSplit(f"{error}; give pictures that it takes: split_frozen(model, images)") from error
+    if "" in stateful:
+        raise NotSplit(f"each run changes {stateful['']!r} of the model itself; keep it in a part of its own")
+    return probe, given, stateful
+
+
+def _trace(model: nn.Module, original: nn.Module, images: Tensor, stateful: dict[str, str]) -> Trace:
+    try:
+        with ReadGuard(model, original):
+            trace = Trace(model, {model.get_submodule(name) for name in stateful})
     except Untraceable as error:
         raise NotSplit(f"torch.fx cannot trace it ({error})") from error
+    trace.find_rows(model, images)
+    return trace
 
 
 # ----------------------------------------------------------------------------------------------------------- the parts
@@ -202,8 +243,9 @@ def _share(model: nn.Module, part: nn.Module, name: str, constants: dict[str, An
 class Origin:
     """The model that two parts were cut from, as it was then: it may get another head, a hook or another attribute since."""
 
-    def __init__(self, model: nn.Module, learning: nn.Module, learning_steps: set[str]):
-        self.model, self.learning, self.learning_steps = model, learning, learning_steps
+    def __init__(self, model: nn.Module, learning: nn.Module, frozen_steps: set[str], learning_steps: set[str]):
+        self.model, self.learning = model, learning
+        self.frozen_steps, self.learning_steps = frozen_steps, learning_steps
         self.before = self.now()
         self.looked_at: set[torch.Size] = set()  # shapes of pictures on which the parts have been compared with the model
 
@@ -220,23 +262,22 @@ class Origin:
         """Which objects the model is made of, and what its code reads; not the inside of a step that the learning part runs."""
         found: dict[str, Any] = {}
         for name, module in self.model.named_modules():
-            path = name.split(".")
-            if any(".".join(path[:i]) in self.learning_steps for i in range(len(path))):
+            within = {name.rsplit(".", i)[0] for i in range(name.count(".") + 1)}  # this module and those that it is in
+            if not self.learning_steps.isdisjoint(within - {name}):
                 continue
             found[name or type(module).__name__] = id(module)
             if name not in self.learning_steps:
-                found |= {f"{name}.{key}".lstrip("."): value for key, value in _surface(module).items()}
+                called = not self.frozen_steps.isdisjoint(within)  # then hooks are called, and it shows if they change anything
+                found |= {f"{name}.{key}".lstrip("."): value for key, value in _surface(module, called).items()}
         return found
 
     def changed(self) -> str | None:
         """The name of the first thing that is not what it was, or None."""
         now = self.now()
-        return next(
-            (name for name in {**self.before, **now} if name in self.before and self.before[name] != now.get(name)), None
-        )
+        return next((name for name in self.before if self.before[name] != now.get(name)), None)
 
 
-def _surface(module: nn.Module) -> dict[str, Any]:
+def _surface(module: nn.Module, called: bool) -> dict[str, Any]:
     tensors = {name: id(value) for name, value in {**module._parameters, **module._buffers}.items()}
-    hooks = {"hooks": [len(getattr(module, name)) for name in HOOKS]}
+    hooks = {} if called else {"hooks": [len(getattr(module, name)) for name in HOOKS]}
     return tensors | hooks | config_of(module)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torchvision.ops import StochasticDepth
 
 
@@ -29,11 +29,10 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         """A part in which nothing learns (it is in evaluation mode, whatever happens inside), one that changes something of its
-        own at each run or has hooks to call, one that drops something, and one that cannot be looked into."""
+        own at each run, one that drops something, and one that cannot be looked into."""
         return (
             is_frozen(module)
             or module in self.stateful
-            or has_hooks(module)
             or is_random(module)
             or isinstance(module, (torch.jit.ScriptModule, *self.leaves))
             or super().is_leaf_module(module, name)
@@ -60,8 +59,6 @@ class Trace:
         self.stateful = stateful  # parts that change something of their own at each run
         if "forward" in vars(model):
             raise Untraceable("its forward was replaced on the object; define it in the class")
-        if has_hooks(model, inside=False):
-            raise Untraceable("it has hooks of its own, which the parts would not call; put them on a layer inside")
         try:
             self.graph = Tracer(stateful).trace(model)
         except Exception as error:  # tracing runs the model's own code, which may object in any way
@@ -70,10 +67,22 @@ class Trace:
         self.output = next(iter(reversed(self.graph.nodes)))
         order_in_place_steps(self.graph, model)
         self.names = names_of(self.graph)
+        self.rows: set[fx.Node] = set()  # steps that make one row for each picture
         self.of_images: set[fx.Node] = {self.images}  # steps that depend on the pictures
         for node in self.graph.nodes:
             if not self.of_images.isdisjoint(node.all_input_nodes):
                 self.of_images.add(node)
+
+    def find_rows(self, model: nn.Module, images: Tensor) -> None:
+        """Run the steps that give the same for a picture in every epoch, and note which make one row for each picture."""
+        run = fx.Interpreter(fx.GraphModule(model, self.graph))
+        fixed = self.fixed(model)
+        with torch.no_grad():
+            for node in self.graph.nodes:
+                if self.names[node] in fixed:
+                    made = run.env[node] = images.clone() if node is self.images else run.run_node(node)
+                    if isinstance(made, Tensor) and made.shape[:1] == images.shape[:1]:
+                        self.rows.add(node)
 
     def fixed(self, model: nn.Module) -> set[str]:
         """Names of the steps that give the same for the same pictures, in the mode in which `model` is now."""
@@ -89,8 +98,9 @@ class Trace:
         return {self.names[node]: None for node in self.graph.nodes if node in needed and self.is_given(node, fixed)}
 
     def is_given(self, node: fx.Node, fixed: set[str]) -> bool:
-        """Whether the learning part gets this result. A size, and what does not depend on the pictures, it makes itself."""
-        return self.names[node] in fixed and node in self.of_images and not is_size(node)
+        """Whether the learning part gets this result. It makes by itself a size, what does not depend on the pictures, and
+        what has not one row for each picture, from which batches could be put together."""
+        return self.names[node] in fixed and node in self.of_images and node in self.rows and not is_size(node)
 
     def needed(self, target: fx.Node, fixed: set[str]) -> set[fx.Node]:
         """`target` and the steps from which it follows, back to those that are given."""
@@ -185,16 +195,18 @@ def names_of(graph: fx.Graph) -> dict[fx.Node, str]:
 
 
 def is_frozen(module: nn.Module) -> bool:
-    """Whether there are parameters in it, none of them learns, and no hook does something of its own at each call."""
+    """Whether there are parameters in it and none of them learns."""
     parameters = list(module.parameters())
-    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters) and not has_hooks(module)
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def has_hooks(module: nn.Module, *, inside: bool = True) -> bool:
-    return any(getattr(part, name) for part in (module.modules() if inside else [module]) for name in HOOKS)
+def has_hooks_of_ones_own(module: nn.Module) -> bool:
+    """Whether calling it calls a function that is not torch's (pruning and weight norm of torch are hooks as well)."""
+    hooks = [hook for name in HOOKS for hook in getattr(module, name).values()]
+    return any(not (getattr(hook, "__module__", None) or "").startswith("torch.") for hook in hooks)
 
 
 DROPOUT = (nn.modules.dropout._DropoutNd, StochasticDepth, nn.RReLU)
@@ -212,7 +224,7 @@ def is_fixed(node: fx.Node, model: nn.Module, stateful: set[nn.Module]) -> bool:
     """Whether a step gives the same for the same inputs in every epoch, in the mode in which `model` is now."""
     if node.op == "call_module":
         module = model.get_submodule(str(node.target))
-        if has_hooks(module) or any(part in stateful or mixes_pictures(part) for part in module.modules()):
+        if any(part in stateful or mixes_pictures(part) for part in module.modules()):
             return False
         return is_frozen(module) or not (list(module.parameters()) or any(is_unsteady(part) for part in module.modules()))
     if node.op == "get_attr":

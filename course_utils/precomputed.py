@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from course_utils import feature_store
-from course_utils.equivalence import config_of, same, why_not_fixed
+from course_utils.equivalence import config_of, is_alone, same, sample, why_not_fixed
 from course_utils.feature_store import Features, keep, plan_for, store, stored
 from course_utils.fingerprint import Unrecognised, fingerprint
 from course_utils.fx_split import FrozenPart, ModelPart
+from course_utils.fx_trace import HOOKS
 from course_utils.profiles import HOME
 from course_utils.rng import preserve_rng_state, rng_state, same_rng_state, seed_all
 from course_utils.train import device_of, progress, to_device
@@ -81,7 +82,7 @@ class Witness:
             images, _ = _batch(loader.collate_fn([loader.dataset[0]]))
         self.image = to_device(images, device_of(frozen))
         self.features = self.run()
-        self.before = _values(frozen)
+        self.before, self.hooks = _values(frozen), _hooks(frozen)
 
     def run(self) -> Sequence[Tensor]:
         """What the frozen part makes of the one picture, now."""
@@ -99,9 +100,13 @@ class Witness:
                 return f"{name} of the frozen part has changed since, or was set free"
         if now.keys() != self.before.keys():
             return "the frozen part has other layers than before"
-        if thorough and not all(map(same, self.run(), self.features)):
+        if (thorough or _hooks(self.frozen) != self.hooks) and not all(map(same, self.run(), self.features)):
             return "the frozen part makes something else of a picture now"
         return None
+
+
+def _hooks(frozen: nn.Module) -> int:
+    return sum(len(getattr(module, name)) for module in frozen.modules() for name in HOOKS)
 
 
 def _values(frozen: nn.Module) -> dict[str, Hashable]:
@@ -111,26 +116,17 @@ def _values(frozen: nn.Module) -> dict[str, Hashable]:
     few of the values.
     """
     tensors = dict(chain(frozen.named_parameters(), frozen.named_buffers()))
-    samples = [_sample(tensor) for tensor in tensors.values()]
+    samples = [sample(tensor) for tensor in tensors.values()]
     values = iter(torch.cat(samples).tolist() if samples else [])
     found: dict[str, Hashable] = {}
-    for (name, tensor), sample in zip(tensors.items(), samples, strict=True):
-        numbers = tuple(repr(next(values)) for _ in sample)  # as text, in which NaN equals NaN
+    for (name, tensor), few in zip(tensors.items(), samples, strict=True):
+        numbers = tuple(repr(next(values)) for _ in few)  # as text, in which NaN equals NaN
         found[name] = (id(tensor), tensor._version, tensor.data_ptr(), tensor.requires_grad, numbers)
     for name, module in frozen.named_modules():
         found[f"the module {name}"] = id(module)
         if not isinstance(module, ModelPart):
-            found |= {f"{name}.{key}": value for key, value in config_of(module).items()}
+            found |= {f"{name}.{key}": value for key, value in config_of(module).items() if key != "all_parameters"}
     return found
-
-
-def _sample(tensor: Tensor) -> Tensor:
-    """Up to eight of the values, from all over the tensor, as it lies in memory."""
-    tensor = tensor.detach()
-    dense = 0 not in tensor.stride() and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
-    flat = tensor.as_strided((tensor.numel(),), (1,)) if dense else tensor.reshape(-1)
-    chosen = flat[:: max(1, flat.numel() // 8)][:8]
-    return (torch.view_as_real(chosen).reshape(-1) if chosen.is_complex() else chosen).double()
 
 
 # ----------------------------------------------------------------------------------------------------------- precompute
@@ -202,6 +198,12 @@ RANDOM = (
 )
 
 
+NOT_ALONE = (
+    "the frozen part makes something else of a picture in another batch, so nothing can be precomputed; "
+    "train on the pictures themselves: fit(model, …)"
+)
+
+
 def is_random(loader: DataLoader) -> bool:
     """Whether reading a picture draws random numbers, or gives something else the second time."""
     before, drawn = _remembers(loader), rng_state()
@@ -238,10 +240,9 @@ def _check_frozen(frozen: nn.Module, loader: DataLoader) -> None:
     """On the first pictures: does the frozen part give the same each time, whatever the batch, and what the model gives?"""
     count = min(2, len(loader.dataset), _batch_size(loader))  # type: ignore[arg-type]
     images = to_device(_batch(loader.collate_fn([loader.dataset[i] for i in range(count)]))[0], device_of(frozen))
-    with torch.inference_mode():
-        why = why_not_fixed(frozen, images)
-        if not why and isinstance(frozen, FrozenPart):
-            why = frozen.origin.objection(frozen, images)
+    why = why_not_fixed(frozen, images)
+    if not why and isinstance(frozen, FrozenPart):
+        why = frozen.origin.objection(frozen, images)
     if why:
         raise ValueError(f"nothing can be precomputed: {why}; train on the pictures themselves: fit(model, …)")
 
@@ -304,13 +305,15 @@ def _runs(frozen: nn.Module, loader: DataLoader, views: int, half: bool) -> Iter
         )
         seed_all(view)
         drawn, remembered = rng_state(), _remembers(loader)
-        for images, labels in map(_batch, batches):
-            before = rng_state()
+        for number, (images, labels) in enumerate(map(_batch, batches), start=1):
+            before, images = rng_state(), to_device(images, device)
             with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=half and device.type == "cuda"):
-                made = frozen(to_device(images, device))
+                made = frozen(images.clone())
+                parts = [made] if isinstance(made, Tensor) else list(made)
+                if number & (number - 1) == 0 and not is_alone(frozen, images, parts, len(images) - 1):
+                    raise ValueError(NOT_ALONE)  # batches 1, 2, 4, 8, …: a picture takes its time
             if not same_rng_state(before, rng_state()):
                 raise ValueError("the frozen part draws random numbers, so it would give something else in each epoch")
-            parts = [made] if isinstance(made, Tensor) else made
             yield [*(_row_for_each(part, len(labels), half) for part in parts), labels]
         if views == 1 and not (same_rng_state(drawn, rng_state()) and remembered == _remembers(loader)):
             raise ValueError(RANDOM)  # it drew for some pictures only, and not for the first ones looked at

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import numbers
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import product
 from statistics import mean, stdev
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from course_utils.feature_store import Features
-from course_utils.train import Batches, check_fit, check_learns, evaluate, train_one_epoch
+from course_utils.finetune import check_rate
+from course_utils.rng import preserve_rng_state, seed_all
+from course_utils.train import (
+    Batches,
+    Counted,
+    Inputs,
+    check_epochs,
+    check_learns,
+    check_optimizer,
+    check_rates,
+    evaluate,
+    interrupted,
+    train_one_epoch,
+)
 
 Row = dict[str, Any]  # one run: its rate, its seed, what came of it
 
@@ -36,11 +53,12 @@ def sweep(
 ) -> list[Row]:
     """Train `start(seed)` at every rate from every seed, and evaluate each once, at the end.
 
-    The order of the pictures follows from the seed, so runs of one seed see the same batches. On features from `precompute`
-    a run costs no more than the part that learns.
+    What a run draws follows from its seed, before `start` and again before the first batch: Python's, numpy's and torch's
+    numbers, and those of the loader and its samplers. So runs of one seed see the same batches. Afterwards all these
+    generators are as they were. On features from `precompute` a run costs no more than the part that learns.
 
     Args:
-        start: the network before training; for kept features the learning half of a split network.
+        start: the network before training, another one each time; for kept features the learning half of a split network.
         optimizer: makes an optimizer from parameters and a rate.
 
     Returns:
@@ -48,45 +66,150 @@ def sweep(
         The loss of a run is infinite if it diverged; its accuracy is then that of the last step before.
 
     Raises:
-        ValueError: if `epochs` or a rate is not positive, or nothing learns.
+        TypeError: if `start` does not return a module.
+        ValueError: if `epochs` or a rate is not positive, a seed is no whole number, nothing learns, `start` returns what an
+            earlier run has trained, or two runs of one seed do not begin with the same batch.
+        KeyboardInterrupt: at Ctrl-C; its `finished` holds the records of the runs that were done.
     """
+    check_epochs(epochs)
+    plan = list(product(map(as_rate, rates), map(as_seed, seeds)))
+    runs = Runs(start, train, val, epochs, optimizer)
     rows: list[Row] = []
-    for lr, seed in product(rates, seeds):
-        model = start(seed)
-        check_learns(model)
-        steps = optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], lr)
-        check_fit(model, steps, epochs)
-        rewind(train, seed)
+    with preserve_rng_state(), preserve_generators(train):
         try:
-            for epoch in range(1, epochs + 1):
-                train_one_epoch(model, train, steps, note=f"rate {lr:g}, seed {seed}, epoch {epoch}/{epochs}")
-            diverged = False
+            for lr, seed in plan:
+                rows.append(runs.run(lr, seed))
+        except KeyboardInterrupt:
+            raise interrupted(rows, f"{len(plan)} runs") from None
+    return rows
+
+
+def as_rate(rate: float) -> float:
+    check_rate(rate)
+    return float(rate)
+
+
+def as_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise ValueError(f"a seed is a whole number, not {seed!r}")
+    return int(seed)
+
+
+@dataclass
+class Runs:
+    """The runs of one sweep, and what they must not or have to share."""
+
+    start: Callable[[int], nn.Module]
+    train: DataLoader
+    val: Batches
+    epochs: int
+    optimizer: Callable[[Iterable[nn.Parameter], float], Optimizer]
+    trained: dict[int, weakref.ref] = field(default_factory=dict)  # by id, the parameters that earlier runs have changed
+    first: dict[int, tuple[Inputs, Tensor]] = field(default_factory=dict)  # by seed, the first batch that was shown
+
+    def run(self, lr: float, seed: int) -> Row:
+        seed_all(seed)
+        model = self.start(seed)
+        parameters = self.learning(model)
+        steps = self.optimizer(parameters, lr)
+        check_rates(steps)
+        check_optimizer(model, steps)
+        rewind(self.train, seed)
+        diverged = False
+        batches = Compared(self.train, seed, self.first)
+        try:
+            for epoch in range(1, self.epochs + 1):
+                train_one_epoch(model, batches, steps, note=f"rate {lr:g}, seed {seed}, epoch {epoch}/{self.epochs}")
         except FloatingPointError:
             diverged = True
-        score = evaluate(model, val)
+        score = evaluate(model, self.val)
         loss = score.loss if math.isfinite(score.loss) and not diverged else math.inf
-        rows.append({"lr": lr, "seed": seed, "loss": loss, "val": score.accuracy})
-    return rows
+        return {"lr": lr, "seed": seed, "loss": loss, "val": score.accuracy}
+
+    def learning(self, model: nn.Module) -> list[nn.Parameter]:
+        """The parameters that learn, none of which an earlier run has trained."""
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"start returns the network for a seed, a torch.nn.Module, not {type(model).__name__}")
+        check_learns(model)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and self.trained.get(id(parameter), lambda: None)() is parameter:
+                raise ValueError(
+                    f"start returns a network whose {name!r} an earlier run has trained, so this run would go on from there; "
+                    "build a new network each time, or return a copy.deepcopy of one that is not trained"
+                )
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.trained |= {id(parameter): weakref.ref(parameter) for parameter in parameters}
+        return parameters
+
+
+class Compared(Counted):
+    """The batches of `loader`, the first of which has to be that of the other runs of this seed, which `first` holds."""
+
+    def __init__(self, loader: Batches, seed: int, first: dict[int, tuple[Inputs, Tensor]]):
+        super().__init__(loader)
+        self.seed, self.first = seed, first
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+        for batch in super().__iter__():
+            if self.images == len(batch[1]) and not equal(batch, self.first.setdefault(self.seed, batch)):
+                raise ValueError(
+                    f"two runs of seed {self.seed} do not begin with the same batch, so their rates cannot be compared: the "
+                    "data set or a sampler has random numbers of its own, or goes on where it was; let it draw from torch, "
+                    "numpy or random, or from a torch.Generator named `generator`, and do without persistent_workers"
+                )
+            yield batch
+
+
+def equal(one: Inputs, other: Inputs) -> bool:
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
+    return len(one) == len(other) and all(map(equal, one, other))
+
+
+# ---------------------------------------------------------------------------------------------------- random numbers
 
 
 def rewind(train: DataLoader, seed: int) -> None:
     """From here on the batches follow from `seed`: their order, what a transform draws, and which views are shown."""
-    torch.manual_seed(seed)
-    if train.generator is not None:
-        train.generator.manual_seed(seed)
-    if isinstance(train.dataset, Features):
-        train.dataset.epoch = 0
+    seed_all(seed)
+    for generator in generators_of(train):
+        generator.manual_seed(seed)
+    if isinstance(getattr(train, "dataset", None), Features):
+        train.dataset.epoch = 0  # type: ignore[attr-defined]
+
+
+def generators_of(loader: Any) -> list[torch.Generator]:
+    """The generators of a loader, of its samplers, and of the samplers in these."""
+    within = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
+    found = [getattr(loader, "generator", None), *(generator for one in within if one for generator in generators_of(one))]
+    return [generator for generator in found if isinstance(generator, torch.Generator)]
+
+
+@contextmanager
+def preserve_generators(loader: DataLoader) -> Iterator[None]:
+    """Afterwards the generators of `loader` and its samplers are as they were before."""
+    states = [(generator, generator.get_state()) for generator in generators_of(loader)]
+    try:
+        yield
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
+
+
+# ------------------------------------------------------------------------------------------------------- the interval
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % confidence interval for the mean that stands behind `values`, by Student's t distribution.
 
     Raises:
-        ValueError: if there are fewer than 2 values.
+        ValueError: if there are fewer than 2 values, or one is not finite (the loss of a run that diverged).
     """
     from scipy.special import stdtrit  # the quantile of t; only here, since it takes a moment
 
     if len(values) < 2:
         raise ValueError(f"{len(values)} value(s); an interval for the mean takes 2 or more, one from each seed")
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"no mean stands behind {list(values)}: a run that diverged has to be left out, and told of")
     half = stdtrit(len(values) - 1, 0.975) * stdev(values) / math.sqrt(len(values))
     return float(mean(values) - half), float(mean(values) + half)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+import reprlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,22 +12,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from course_utils.data import to_rgb
 from course_utils.finetune import check_rate, eval_mode, train_mode, trainable
+from course_utils.losses import Loss, as_labels, count_right, cross_entropy, describe, ignored_by, loss_of
 
 Inputs = Any  # a tensor whose first dimension runs over the pictures, or several of them where a model was split
 Batches = Iterable[tuple[Inputs, Tensor]]
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Score(NamedTuple):
-    """Averages over the pictures of one pass: the loss, and the accuracy in 0 … 1."""
+    """Averages over the pictures of one pass: the loss, and the accuracy in 0 … 1 (nan where labels are no classes)."""
 
     loss: float
     accuracy: float
@@ -56,22 +55,7 @@ def to_device(inputs: Inputs, device: torch.device) -> Inputs:
     return tuple(to_device(one, device) for one in inputs)
 
 
-def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """The usual loss for logits of shape (batch, classes); an inception's auxiliary logits count 0.4, as its authors did.
-
-    Source: Szegedy et al., Rethinking the Inception Architecture for Computer Vision (2016).
-    """
-    if not isinstance(outputs, tuple):
-        return F.cross_entropy(outputs, labels)
-    loss, *auxiliary = (F.cross_entropy(logits, labels) for logits in outputs if logits is not None)
-    return loss + 0.4 * torch.stack(auxiliary).sum() if auxiliary else loss
-
-
-def correct(outputs: Tensor, labels: Tensor) -> int:
-    """How many rows of logits are right: the largest is the label's, or for a single logit its sign is."""
-    logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    guess = (logits > 0).long() if logits.shape[1:] in ((), (1,)) else logits.argmax(1)
-    return int((guess.flatten() == labels.flatten()).sum())
+# ------------------------------------------------------------------------------------------------------------ one pass
 
 
 def train_one_epoch(
@@ -79,24 +63,33 @@ def train_one_epoch(
 ) -> Score:
     """Show every batch once and step after each; what is frozen stays as it is.
 
+    Args:
+        loader: batches of two, images and labels. Labels are class numbers of shape (batch,), or have the shape of the
+            outputs: soft labels, several labels of a picture, or the yes or no for a single logit.
+        loss_function: takes what the model returns, and the labels; gives the mean over the batch.
+
     Returns:
-        Loss and accuracy averaged over the pictures, each measured when its batch was shown, before the step.
+        Loss and accuracy averaged over the pictures, each measured when its batch was shown, before the step. A loss that is
+        another mean than that over the pictures, as with class weights, is averaged here all the same; `evaluate` is exact.
 
     Raises:
-        ValueError: if nothing learns, the loader is empty, or batch norm cannot learn from a batch of one picture.
+        TypeError: if a batch, or what the model returns, has another form.
+        ValueError: if nothing learns, the loader is empty, a label stands for no output, the loss is not one number or has
+            no gradient, or batch norm cannot learn from a batch of one picture.
         FloatingPointError: if the loss is not finite, before the step; the message names batch and learning rates.
     """
     check_learns(model)
     train_mode(model)
     device = device_of(model)
-    meter = Meter()
+    meter = Meter(loss_function)
     with progress(loader, note) as batches:
-        for images, labels in batches:
-            images, labels = to_device(images, device), to_device(labels, device)
-            logits = forward(model, images)
-            loss = loss_function(logits, labels)
-            meter.add(loss, logits, labels)
-            check_finite(meter, optimizer, note)
+        for images, labels in pairs(batches):
+            outputs = forward(model, to_device(images, device))
+            labels, counted = as_labels(labels, outputs, meter.ignored)
+            labels = to_device(labels, device)
+            loss = loss_of(loss_function, outputs, labels)
+            meter.add(outputs, labels, counted, loss)
+            check_loss(loss, counted, meter, optimizer, note)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -104,7 +97,7 @@ def train_one_epoch(
     return meter.score()
 
 
-def forward(model: nn.Module, images: Inputs) -> Tensor:
+def forward(model: nn.Module, images: Inputs) -> Any:
     try:
         return model(images)
     except ValueError as error:
@@ -118,19 +111,40 @@ def forward(model: nn.Module, images: Inputs) -> Tensor:
 
 
 def evaluate(model: nn.Module, loader: Batches, *, loss_function: Loss = cross_entropy, note: str = "val") -> Score:
-    """Loss and accuracy over all pictures of `loader`; `model` is left as it was found.
+    """Loss and accuracy over all pictures of `loader`, whatever the batch size; `model` is left as it was found.
+
+    A `loss_function` of one's own may be any mean, such as one by class weights, so it is applied once, to the outputs for
+    all pictures; these are kept until then.
 
     Raises:
-        ValueError: if the loader is empty.
+        TypeError: if a batch, or what the model returns, has another form than `train_one_epoch` takes.
+        ValueError: if the loader is empty, a label stands for no output, or the loss is not one number.
     """
     device = device_of(model)
-    meter = Meter()
+    meter, kept = Meter(loss_function), []
     with eval_mode(model), torch.inference_mode(), progress(loader, note) as batches:
-        for images, labels in batches:
+        for images, labels in pairs(batches):
+            outputs = model(to_device(images, device))
+            labels, counted = as_labels(labels, outputs, meter.ignored)
             labels = to_device(labels, device)
-            logits = model(to_device(images, device))
-            meter.add(loss_function(logits, labels), logits, labels)
-    return meter.score()
+            if loss_function is cross_entropy:
+                meter.add(outputs, labels, counted, cross_entropy(outputs, labels))
+            else:
+                meter.add(outputs, labels, counted)
+                kept.append((outputs, labels))
+        score = meter.score()
+        return score._replace(loss=loss_of(loss_function, *concatenate(kept)).item()) if kept else score
+
+
+def concatenate(parts: Sequence[Any]) -> Any:
+    """Tensors of batches as one; where batches are tuples, a tuple of their tensors."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts))
+    joined = [concatenate(part) for part in zip(*parts, strict=True)]
+    return type(parts[0])(*joined) if hasattr(parts[0], "_fields") else tuple(joined)
+
+
+# ----------------------------------------------------------------------------------------------------------- all epochs
 
 
 def fit(
@@ -144,21 +158,28 @@ def fit(
     before_epoch: Callable[[int], object] = lambda number: None,
     after_epoch: Callable[[Epoch], object] = lambda epoch: None,
 ) -> list[Epoch]:
-    """Train for `epochs` epochs and evaluate after each; interrupted by Ctrl-C, it returns the epochs finished so far.
+    """Train for `epochs` epochs and evaluate after each.
 
     Args:
+        train_loader, val_loader, loss_function: as for `train_one_epoch` and `evaluate`.
         before_epoch: called with the epoch's number, from 1 (to unfreeze something, to change a rate).
         after_epoch: called with each finished `Epoch`; `after_epoch=print` prints a line.
 
     Raises:
-        ValueError: if `epochs` or a learning rate is not positive, or nothing learns.
+        ValueError: if `epochs` or a learning rate is not positive (with a scheduler a rate may be 0), nothing learns, or
+            something learns that the optimizer does not hold; and what `train_one_epoch` raises.
         FloatingPointError: if the loss is not finite.
+        KeyboardInterrupt: at Ctrl-C, so that a loop around `fit` stops too. It holds the epochs that were finished, in the
+            next cell as `sys.last_value.finished`.
     """
-    check_fit(model, optimizer, epochs)
+    check_epochs(epochs)
+    check_rates(optimizer)
+    check_repeatable(epochs, train_loader=train_loader, val_loader=val_loader)
     history: list[Epoch] = []
     try:
         for number in range(1, epochs + 1):
             before_epoch(number)
+            check_optimizer(model, optimizer)
             batches, started = Counted(train_loader), time.perf_counter()
             train = train_one_epoch(model, batches, optimizer, loss_function=loss_function, note=f"epoch {number}/{epochs}")
             speed = batches.images / (time.perf_counter() - started)
@@ -166,21 +187,53 @@ def fit(
             history.append(Epoch(number, train, val, speed))
             after_epoch(history[-1])
     except KeyboardInterrupt:
-        print(f"stopped by hand after {len(history)} of {epochs} epochs; the model keeps what it has learnt", file=sys.stderr)
+        raise interrupted(history, f"{epochs} epochs, and the model keeps what it has learnt") from None
     return history
 
 
-def check_fit(model: nn.Module, optimizer: Optimizer, epochs: int) -> None:
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+def interrupted(finished: list, of: str) -> KeyboardInterrupt:
+    """What Ctrl-C raises, with what was finished by then; of the same class, since shells know a stopped Python by it."""
+    stop = KeyboardInterrupt(
+        f"stopped by hand after {len(finished)} of {of}; sys.last_value.finished holds those that are done"
+    )
+    stop.finished = finished  # type: ignore[attr-defined]
+    return stop
+
+
+def check_epochs(epochs: int) -> None:
+    if isinstance(epochs, bool) or not isinstance(epochs, numbers.Integral) or epochs < 1:
         raise ValueError(f"epochs={epochs!r}; give a whole number of 1 or more")
+
+
+def check_rates(optimizer: Optimizer) -> None:
+    """Each rate is a positive number; where a scheduler sets it, it may begin at 0."""
+    if not isinstance(getattr(optimizer, "param_groups", None), list):
+        raise TypeError(
+            f"the optimizer is one of torch.optim, such as SGD(model.parameters(), lr=0.01), not {reprlib.repr(optimizer)}"
+        )
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise TypeError("LBFGS asks for the loss several times in a step, which this loop does not give; take SGD or Adam")
     for group in optimizer.param_groups:
-        check_rate(float(group["lr"]))
+        rate, scheduled = float(group["lr"]), "initial_lr" in group
+        if not (scheduled and rate == 0):
+            check_rate(rate)
+
+
+def check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
+    """All that learns is in the optimizer; what is frozen may be in it."""
     check_learns(model)
-    mine = {id(parameter) for parameter in model.parameters()}
-    known = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad and id(p) in mine]
-    if not known:
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    learning = {name: id(parameter) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    missing = [name for name, parameter in learning.items() if parameter not in held]
+    if len(missing) == len(learning):
         raise ValueError(
             "the optimizer holds no parameter of this model that learns; build it after replacing and freezing layers"
+        )
+    if missing:
+        parts = ", ".join(repr(part) for part in dict.fromkeys(name.partition(".")[0] for name in missing))
+        raise ValueError(
+            f"the optimizer does not hold all that learns: {parts} (such as {missing[0]!r}) would never change; "
+            "freeze what shall not learn, or give it to the optimizer"
         )
 
 
@@ -189,20 +242,32 @@ def check_learns(model: nn.Module) -> None:
         raise ValueError("nothing learns: every parameter of the model is frozen; unfreeze its head at least")
 
 
+def check_repeatable(epochs: int, **loaders: Batches) -> None:
+    for name, loader in loaders.items():
+        if epochs > 1 and isinstance(loader, Iterator) and type(loader).__module__ in ("builtins", "itertools"):
+            raise ValueError(
+                f"{name} is a {type(loader).__name__}, which gives its batches only once, and there are {epochs} epochs; "
+                "give a DataLoader, or a list of the batches"
+            )
+
+
 # --------------------------------------------------------------------------------------------------------- helpers
 
 
 class Meter:
-    """Adds up loss and hits over the pictures of one pass."""
+    """Adds up loss and right answers over the pictures of one pass."""
 
-    def __init__(self) -> None:
-        self.loss, self.hits, self.images, self.batches, self.last = 0.0, 0, 0, 0, 0.0
+    def __init__(self, loss_function: Loss) -> None:
+        self.loss, self.hits, self.counted, self.images, self.batches, self.last = 0.0, 0.0, 0, 0, 0, 0.0
+        self.ignored = ignored_by(loss_function)
         self.started = time.perf_counter()
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self.last = loss.item()
-        self.loss += self.last * len(labels)
-        self.hits += correct(logits, labels)
+    def add(self, outputs: Any, labels: Tensor, counted: int, loss: Tensor | None = None) -> None:
+        if loss is not None:
+            self.last = loss.item()
+            self.loss += self.last * counted if counted else 0.0
+        self.hits += count_right(outputs, labels, self.ignored)
+        self.counted += counted
         self.images += len(labels)
         self.batches += 1
 
@@ -212,17 +277,45 @@ class Meter:
 
     def score(self) -> Score:
         if not self.images:
-            raise ValueError("the loader gave no batch; check its folder, its batch size and drop_last")
-        return Score(self.loss / self.images, self.hits / self.images)
+            raise ValueError(
+                "the loader gave no batch; check its folder, its batch size and drop_last (a generator gives its batches once)"
+            )
+        return Score(self.loss / self.counted, self.hits / self.counted) if self.counted else Score(math.nan, math.nan)
 
 
-def check_finite(meter: Meter, optimizer: Optimizer, note: str) -> None:
+def check_loss(loss: Tensor, counted: int, meter: Meter, optimizer: Optimizer, note: str) -> None:
+    if not counted and math.isnan(meter.last):
+        raise ValueError(
+            f"{note}, batch {meter.batches}: no picture counts (all labels are {meter.ignored}, or there is none), so there is "
+            "no loss; leave such batches out"
+        )
     if not math.isfinite(meter.last):
         rates = [group["lr"] for group in optimizer.param_groups]
         raise FloatingPointError(
             f"the loss became {meter.last} in {note}, batch {meter.batches}, at learning rate {rates}; "
             "try a tenth of that rate, and look at the pictures of that batch"
         )
+    if not loss.requires_grad:
+        raise ValueError(
+            "the loss has no gradient: nothing that learns takes part in it; is it a layer that the forward pass does not use, "
+            "or does a torch.no_grad() or detach() stand in between?"
+        )
+
+
+def pairs(batches: Iterable) -> Iterator[tuple[Inputs, Tensor]]:
+    """The batches, each of which has to be images and labels."""
+    for batch in batches:
+        is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+        if not is_pair or not is_inputs(batch[0]) or not isinstance(batch[1], Tensor) or not batch[1].dim():
+            raise TypeError(
+                f"a batch is a pair, images and a tensor of labels, but this loader gives {describe(batch)}; "
+                "a data set belongs into a DataLoader, and one of other batches takes a collate_fn that makes pairs"
+            )
+        yield batch[0], batch[1]
+
+
+def is_inputs(images: Any) -> bool:
+    return isinstance(images, Tensor) or (isinstance(images, (tuple, list)) and all(map(is_inputs, images)))
 
 
 class Counted:
@@ -235,7 +328,7 @@ class Counted:
         return len(self.loader)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
-        for images, labels in self.loader:
+        for images, labels in pairs(self.loader):
             self.images += len(labels)
             yield images, labels
 
@@ -243,53 +336,3 @@ class Counted:
 def progress(loader: Iterable, note: str, total: int | None = None) -> tqdm:
     """A plain-text progress bar; it disappears when it is full, and does not appear for what takes half a second."""
     return tqdm(loader, desc=note, total=total, leave=False, file=sys.stderr, delay=0.5, mininterval=0.5, ncols=90)
-
-
-# --------------------------------------------------------------------------------------------------------- predict
-
-
-def predict(
-    model: nn.Module,
-    images: Image.Image | Tensor | Sequence[Image.Image],
-    *,
-    classes: Sequence[str],
-    transform: Callable[[Image.Image], Tensor] | None = None,
-    k: int = 3,
-) -> list[list[tuple[str, float]]]:
-    """The `k` most probable classes of each picture, best first, as (name, probability); `model` is left as it was found.
-
-    Args:
-        images: one picture or many: PIL pictures, which `transform` prepares, or a prepared tensor of shape
-            (3, height, width) or (batch, 3, height, width).
-
-    Raises:
-        ValueError: if pictures come without a transform, or there are fewer class names than outputs, or than `k`.
-    """
-    batch = as_batch(images, transform).to(device_of(model))
-    with eval_mode(model), torch.inference_mode():
-        probabilities = as_probabilities(model(batch))
-    if probabilities.shape[1] != len(classes):
-        raise ValueError(f"the model has {probabilities.shape[1]} outputs, but {len(classes)} class names were given")
-    if not 1 <= k <= len(classes):
-        raise ValueError(f"k={k}; choose 1 to {len(classes)}, the number of classes")
-    values, places = probabilities.topk(k)
-    return [
-        [(classes[i], p) for i, p in zip(row, ps, strict=True)]
-        for row, ps in zip(places.tolist(), values.tolist(), strict=True)
-    ]
-
-
-def as_probabilities(logits: Tensor) -> Tensor:
-    """One probability per class; a single logit is that of the second of two classes."""
-    if logits.shape[1] == 1:
-        return torch.cat([torch.sigmoid(-logits), torch.sigmoid(logits)], 1)
-    return logits.softmax(1)
-
-
-def as_batch(images: Image.Image | Tensor | Sequence[Image.Image], transform: Callable[[Image.Image], Tensor] | None) -> Tensor:
-    if isinstance(images, Tensor):
-        return images if images.dim() == 4 else images[None]
-    many = [images] if isinstance(images, Image.Image) else list(images)
-    if transform is None:
-        raise ValueError("PIL pictures need a transform; give the one from weights.transforms()")
-    return torch.stack([transform(to_rgb(image)) for image in many])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -106,14 +107,34 @@ def download_place(weights: WeightsEnum) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
 
 
+HASH = r"-([0-9a-f]{8,})\."  # in the names of torchvision's files: "resnet18-f37072fd.pth"
+
+
+def check_file(path: Path, url: str) -> None:
+    """Raises ValueError unless the SHA-256 of the file begins as its name says.
+
+    Torch looks at it after a download only, and reads tensors with flipped bits without a word.
+    """
+    wanted = re.findall(HASH, path.name)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if wanted and not found.startswith(wanted[-1]):
+        raise ValueError(
+            f"{path} is damaged or another file: its SHA-256 begins with {found[:8]}, not with {wanted[-1]} as in its name; "
+            f"delete it and copy or download {url} again"
+        )
+
+
 def read_imagenet(weights: WeightsEnum) -> dict[str, Tensor]:
     """The tensors of torchvision's `weights`, downloaded if they are not there yet; nothing is unpickled.
 
     Raises:
         FileNotFoundError: if the file is not there and cannot be downloaded.
-        ValueError: if the file is not a checkpoint that can be read.
+        ValueError: if the file is not the one that torchvision names, or no checkpoint that can be read.
     """
     path = download_place(weights)
+    if path.is_file():
+        check_file(path, weights.url)
     try:
         return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except PermissionError:

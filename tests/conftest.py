@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -104,11 +105,52 @@ def lacking() -> str:
     return ", ".join(f"{fact.layer}: {fact.why}" for fact in facts if not fact.works)
 
 
+LONGEST_FIRST = ("tests/claims/", "tests/notebooks/", "solutions/", "tests/grader/", "tests/attacks/")
+
+
+def place_in_line(item: pytest.Item) -> int:
+    return next((i for i, folder in enumerate(LONGEST_FIRST) if item.nodeid.startswith(folder)), len(LONGEST_FIRST))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the whole sandbox is skipped where the machine cannot give it, such as inside a container, and says why."""
+    """What takes longest comes first, so that no worker is left alone with it in the end.
+
+    What needs the whole sandbox is skipped where the machine cannot give it, such as inside a container, and says why.
+    """
+    items.sort(key=place_in_line)
     for item in items:
         if item.get_closest_marker("sandbox") and lacking():
             item.add_marker(pytest.mark.skip(reason=f"no isolation full here ({lacking()}); see `course grade --doctor`"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadscope` a file goes to one worker, whose fixtures and kernel it shares; each notebook goes alone."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class EachNotebookAlone(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if nodeid.startswith("tests/notebooks/") else super()._split_scope(nodeid)
+
+    return EachNotebookAlone(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+@pytest.fixture(scope="session")
+def _sandboxes() -> Iterator[None]:
+    yield
+    from course_utils.grader import evidence
+
+    evidence.close_zygotes()
+
+
+@pytest.fixture(scope="module")
+def warm(_sandboxes: None) -> Iterator[None]:
+    """The warm process of each isolation serves all tests that ask for this, as in a worker, and does not end with a run."""
+    from course_utils.grader import run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "close_zygotes", lambda: None)
+        yield
 
 
 # ------------------------------------------------------------------------------------------------ things to test with

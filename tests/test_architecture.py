@@ -18,7 +18,8 @@ from course_utils.tools.authoring import TAGS, blank, fingerprint, read_source, 
 
 PACKAGE = HOME / "course_utils"
 LEFT_TO_RIGHT = (
-    *("errors", "files", "rng", "profiles", "worlds", "weights", "data", "models", "finetune", "train"),
+    *("errors", "files", "rng", "profiles", "worlds", "weights", "data", "models", "finetune"),
+    *("losses", "train", "prediction"),
     *(
         "fingerprint",
         "feature_store",

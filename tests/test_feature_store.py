@@ -162,6 +162,19 @@ def test_what_has_changed_is_made_anew(change, small_net, plant, tmp_path, cache
     assert len(entries(cache)) == 2
 
 
+def first_half(batch):
+    images, labels = torch.utils.data.default_collate(batch)
+    return images.clamp(max=0.5), labels
+
+
+def test_another_way_to_put_batches_together_is_not_found_again(frozen, folder, cache, capsys):
+    data = open_data(folder).val.dataset
+    precompute(frozen, DataLoader(data, 4), cache=cache)
+    capsys.readouterr()
+    precompute(frozen, DataLoader(data, 4, collate_fn=first_half), cache=cache)
+    assert "for this run alone: a later one could not recognise 'first_half'" in capsys.readouterr().out
+
+
 def test_another_frontier_views_and_precision_are_other_features(small_net, folder, cache):
     data = open_data(folder)
     for learns in ("fc", "layer2"):
@@ -354,7 +367,9 @@ def test_of_two_that_make_the_same_one_wins(frozen, folder, cache, monkeypatch):
 
 def test_a_disk_without_room_is_refused_before_it_starts(frozen, folder, cache, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
-    with pytest.raises(OSError, match=r"no room for the features in .*course-features: 0\.0 MB are needed, 0\.0 MB are free; make room"):
+    with pytest.raises(
+        OSError, match=r"no room for the features in .*course-features: 0\.0 MB are needed, 0\.0 MB are free; make"
+    ):
         precompute(frozen, open_data(folder).val, cache=cache)
     assert entries(cache) == []
 

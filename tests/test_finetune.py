@@ -12,7 +12,8 @@ from torch import nn
 
 from course_utils.finetune import eval_mode, freeze, param_groups, train_mode, trainable, unfreeze
 from course_utils.models import replace_head
-from course_utils.train import evaluate, fit, predict, train_one_epoch
+from course_utils.prediction import predict
+from course_utils.train import evaluate, fit, train_one_epoch
 
 PARTS = ("conv1", "bn1", "layer1", "layer2", "fc")
 
@@ -59,7 +60,8 @@ class Bench:
 
     def fit(self, _: str) -> None:
         held = [p for group in self.optimizer.param_groups for p in group["params"]]
-        if any(p.requires_grad and any(p is q for q in held) for p in self.model.parameters()):
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        if learning and all(any(p is q for q in held) for p in learning):
             fit(self.model, self.batches, self.batches, self.optimizer, epochs=1)
 
     def new_optimizer(self, _: str) -> None:
@@ -278,7 +280,7 @@ def test_an_unknown_part(small_net):
         param_groups(small_net(), {"layer1.9": 0.1})
 
 
-@pytest.mark.parametrize("rate", [0, -0.1, math.nan, math.inf, "0.1", None])
+@pytest.mark.parametrize("rate", [0, -0.1, math.nan, math.inf, "0.1", None, True])
 def test_a_rate_that_is_no_rate(small_net, rate):
     with pytest.raises(ValueError, match="a learning rate is a positive number, not"):
         param_groups(small_net(), {"fc": rate})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
 from course_utils import fingerprint as module
-from course_utils.data import Pictures, in_memory, list_folder
+from course_utils.data import Pictures, in_memory, list_folder, read_picture
 from course_utils.fingerprint import Unrecognised, fingerprint
 from course_utils.weights import get_weights, image_transform
 
@@ -59,6 +61,9 @@ DIFFERENT = [
     (image_transform(size=64, resize=64, mean=[0.5], std=[0.1]), image_transform(size=32, resize=64, mean=[0.5], std=[0.1])),
     (partial(round, ndigits=1), partial(round, ndigits=2)),
     (torch.relu, torch.sigmoid),
+    (transforms.Normalize([0.5], [0.1]).forward, transforms.Normalize([0.5], [0.2]).forward),
+    (transforms.Resize(64).forward, transforms.Resize(64).__call__),
+    (partial(transforms.Resize(64).forward), partial(transforms.Resize(65).forward)),
 ]
 
 
@@ -91,6 +96,36 @@ def test_every_kind_of_number(dtype):
     assert fingerprint(value) == fingerprint(value.clone())
     assert fingerprint(value) != fingerprint(other)
     assert fingerprint(value.expand(2, 3)) == fingerprint(value.expand(2, 3).contiguous())
+
+
+def palette_picture(colour: tuple[int, int, int], transparent: int | None = None) -> Image.Image:
+    """One pixel, the first of its palette."""
+    picture = Image.new("P", (1, 1), 0)
+    picture.putpalette([*colour, 1, 2, 3])
+    return picture if transparent is None else (picture.info.update(transparency=transparent) or picture)
+
+
+def test_pictures_with_the_same_numbers_and_another_meaning():
+    grey = Image.new("L", (2, 2), 7)
+    found = [palette_picture((9, 9, 9)), palette_picture((200, 0, 0)), palette_picture((9, 9, 9), transparent=0)]
+    found += [grey, grey.resize((4, 1)), Image.frombytes("HSV", (2, 2), bytes(12)), Image.frombytes("RGB", (2, 2), bytes(12))]
+    assert len({fingerprint(one) for one in found}) == len(found)
+    assert fingerprint(palette_picture((9, 9, 9))) == fingerprint(palette_picture((9, 9, 9)))
+
+
+def test_code_of_the_course_that_was_edited_gives_something_else(tmp_path, monkeypatch):
+    """`to_rgb` may prepare pictures in another way under the same name."""
+    before = fingerprint(read_picture)
+    real = importlib.util.find_spec("course_utils.data")
+    edited = tmp_path / "data.py"
+    edited.write_text(Path(real.origin).read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=edited))
+    module._source.cache_clear()
+    try:
+        assert fingerprint(read_picture) != before
+        assert fingerprint(1) != fingerprint(2)
+    finally:
+        module._source.cache_clear()
 
 
 # --------------------------------------------------------------------------------------------------------- data sets

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchvision import transforms
 from torchvision.ops import StochasticDepth
@@ -23,7 +24,7 @@ from course_utils.data import Pictures, in_memory, open_data
 from course_utils.finetune import freeze, train_mode, unfreeze
 from course_utils.fx_split import ModelPart, split_frozen
 from course_utils.models import fresh, head_of, load_model, replace_head
-from course_utils.precomputed import precompute
+from course_utils.precomputed import is_random, precompute
 from course_utils.profiles import settings
 from course_utils.train import evaluate, fit, train_one_epoch
 
@@ -429,6 +430,46 @@ def test_a_random_transform_needs_views(head_only, folder, step):
         precompute(head_only[1], data.train, cache=None)
 
 
+class SeldomRandom:
+    """Changes one picture in ten, by a generator of its own."""
+
+    def __init__(self, seed: int):
+        self.generator = random.Random(seed)
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        picture = transforms.functional.to_tensor(image.resize((16, 16)))
+        return 1 - picture if self.generator.random() < 0.1 else picture
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_transform_that_is_seldom_random(head_only, folder, seed):
+    with pytest.raises(ValueError, match="the transform is random"):
+        precompute(head_only[1], open_data(folder, transform=SeldomRandom(seed)).val, cache=None)
+
+
+def test_a_transform_that_is_random_for_a_later_picture_alone(head_only):
+    """The first look does not meet it; after the whole pass it shows in the numbers drawn."""
+
+    class Late(TensorDataset):
+        def __getitem__(self, i):
+            image, label = super().__getitem__(i)
+            return (image + torch.rand(1) if i == 5 else image), label
+
+    data = Late(*noise(400, 8).tensors)
+    assert not is_random(DataLoader(data, 20)), "else this test shows nothing"
+    with pytest.raises(ValueError, match="the transform is random"):
+        precompute(head_only[1], DataLoader(data, 20), cache=None)
+
+
+def test_batches_that_are_not_images_and_labels(head_only):
+    def named(batch):
+        images, labels = torch.utils.data.default_collate(batch)
+        return {"images": images, "labels": labels}
+
+    with pytest.raises(TypeError, match="takes batches of two tensors, images and labels, but the loader gives dict; choose"):
+        precompute(head_only[1], DataLoader(noise(4, 8), 2, collate_fn=named), cache=None)
+
+
 def test_a_random_collate_function_is_random_too(head_only):
     def mix(batch):
         images, labels = torch.utils.data.default_collate(batch)
@@ -534,6 +575,113 @@ def test_statistics_that_moved_are_refused(head_only):
         evaluate(learning, features)
 
 
+def data_of_a_weight(model):
+    model.conv1.weight.data[0, 0, 0, 0] += 1
+
+
+def data_of_all_weights(model):
+    model.conv1.weight.data.mul_(1.5)
+
+
+def data_replaced(model):
+    model.conv1.weight.data = model.conv1.weight.data.clone()
+
+
+def numpy_view(model):
+    model.conv1.weight.detach().numpy()[:] *= 2
+
+
+def loaded_by_assignment(model):
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+
+
+def parameter_replaced(model):
+    model.conv1.weight = nn.Parameter(model.conv1.weight.detach().clone(), requires_grad=False)
+
+
+def module_replaced(model):
+    model.layer1[0] = nn.Conv2d(4, 4, 3, padding=1).requires_grad_(False)
+
+
+def module_added(model):
+    model.layer2.append(nn.ReLU())
+
+
+def pruned(model):
+    prune.random_unstructured(model.conv1, "weight", 0.5)
+
+
+def another_eps(model):
+    model.bn1.eps = 0.1
+
+
+def another_padding(model):
+    model.conv1.padding = (0, 0)
+
+
+def late_hook(model):
+    model.layer1.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def late_hook_on_the_model(model):
+    model.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def another_head(model):
+    model.fc = nn.Linear(8, 3)
+
+
+def set_free(model):
+    unfreeze(model.bn1)
+
+
+CHANGES = [
+    *(data_of_a_weight, data_of_all_weights, data_replaced, numpy_view, loaded_by_assignment, parameter_replaced),
+    *(module_replaced, module_added, pruned, another_eps, another_padding, late_hook, late_hook_on_the_model),
+    *(another_head, set_free),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_no_change_behind_the_back_of_the_features_goes_unseen(change, head_only):
+    model, frozen, learning = head_only
+    features = precompute(frozen, loaders(noise(4, 8))[1], cache=None)
+    train_one_epoch(learning, features, sgd(learning))
+    change(model)
+    with pytest.raises(ValueError, match=r"these features are out of date: .* split and precompute again"):
+        train_one_epoch(learning, features, sgd(learning))
+
+
+def test_what_goes_around_all_counters_is_seen_when_a_picture_runs_again(head_only):
+    """One number in the middle of a weight, changed where nothing counts: the sample of values may miss it."""
+    model, frozen, learning = head_only
+    features = precompute(frozen, loaders(noise(4, 8))[1], cache=None)
+    evaluate(learning, features)
+    model.layer2[0].weight.detach().numpy()[3, 1, 1, 1] += 5
+    assert not features.made_by.objection(thorough=False), "else this test shows nothing"
+    with pytest.raises(ValueError, match="the frozen part makes something else of a picture now"):
+        evaluate(learning, features)  # the second epoch
+
+
+def test_an_attribute_that_the_code_of_the_model_reads(head_only):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.front, self.fc, self.scale = frozen_conv(), nn.Linear(4, 3), 2.0
+
+        def forward(self, images):
+            return self.fc(self.front(images)) * self.scale
+
+    model = Scaled()
+    frozen, learning = split_frozen(model)
+    features = precompute(frozen, loaders(noise(4, 8))[1], cache=None)
+    evaluate(learning, features)
+    model.scale = 3.0  # the learning part was made with 2
+    with pytest.raises(ValueError, match="scale of the model is not what it was when the model was split"):
+        evaluate(learning, features)
+
+
 def test_learning_goes_on_over_several_calls(head_only):
     """What learns may change as often as it likes."""
     _, frozen, learning = head_only
@@ -557,6 +705,241 @@ def test_the_whole_model_has_learnt():
         train = precompute(frozen, data.train, cache=None)
         fit(learning, train, train, sgd(learning, 0.1), epochs=10)
     assert evaluate(model, data.train).loss < before.loss / 4
+
+
+# --------------------------------------------------------------------------------------------- compared before it is cut
+
+
+class Peculiar(Net):
+    """The small network, with something between front and head that `torch.fx` does not see or gets wrong."""
+
+    def __init__(self, peculiarity):
+        super().__init__(frozen_conv())
+        self.peculiarity, self.steps = peculiarity, 0
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, images):
+        return self.fc(self.peculiarity(self, self.front(images)))
+
+
+def counted(model, x):
+    model.steps += 1
+    return x
+
+
+def averaged(model, x):
+    model.mean.lerp_(x.detach().mean(0), 0.1)
+    return x
+
+
+def without_gradients(model, x):
+    with torch.no_grad():
+        return model.fc.weight.sum() + x
+
+
+def drawn_while_traced(model, x):
+    return x * torch.rand(4)
+
+
+def drawn_by_python(model, x):
+    return x if random.random() < 0.5 else -x
+
+
+def drawn_by_numpy(model, x):
+    return x + float(np.random.rand())
+
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return -gradient
+
+
+def reversed_gradient(model, x):
+    return Reversed.apply(x * model.fc.weight.sum())
+
+
+def view_in_place(model, x):
+    y = x + model.fc.bias.sum()
+    y.view(-1).mul_(2)
+    return y
+
+
+REFUSED = [counted, averaged, drawn_while_traced, drawn_by_python, drawn_by_numpy, reversed_gradient, view_in_place]
+
+
+@pytest.mark.parametrize("peculiarity", [*REFUSED, without_gradients], ids=lambda peculiarity: peculiarity.__name__)
+def test_what_would_be_silently_different_is_not_split(peculiarity):
+    model = Peculiar(peculiarity)
+    before, dice = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    with pytest.warns(UserWarning, match="Peculiar is not split, so all of it runs in every epoch: "):
+        assert split_frozen(model).learning is model
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.steps == 0
+    assert torch.equal(torch.get_rng_state(), dice)
+    assert {type(value) for value in vars(model).values()}.isdisjoint({torch.fx.Proxy})
+
+
+def test_the_warning_names_what_differs_and_the_first_layer():
+    class Tail(Net):
+        def forward(self, images):
+            y = self.front(images) * self.fc.bias.sum()
+            y.view(-1).mul_(2)
+            return self.fc(y)
+
+    with pytest.warns(
+        UserWarning, match=r"in training mode its parts give another result than the whole \(output 0; first in fc\)"
+    ):
+        split_frozen(Tail(frozen_conv()))
+
+
+IN_PLACE = {
+    "a method": lambda x: (x.relu_(), x)[1],
+    "a function": lambda x: (F.relu(x, inplace=True), x)[1],
+    "a function by place": lambda x: (F.leaky_relu(x, 0.1, True), x)[1],
+    "arithmetic": lambda x: (x.sub_(1), x)[1],
+    "an output": lambda x: (torch.add(x, 1, out=x), x)[1],
+}
+
+
+@pytest.mark.parametrize("learns", ["stem", "fc"])
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place_steps_whose_result_nobody_takes(name, learns):
+    """On the frozen side and behind a layer that learns."""
+
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.front, self.stem, self.fc = frozen_conv(), nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, images):
+            return self.fc(IN_PLACE[name](self.stem(self.front(images)) * 1.0))
+
+    if name == "an output" and learns == "stem":
+        return  # out= takes nothing that learns
+    model = InPlace()
+    freeze(model)
+    unfreeze(model.get_submodule(learns))
+    unfreeze(model.fc)
+    trained, other, learning = train_both_ways(model, noise(6, 8))
+    assert isinstance(learning, ModelPart), "it was split"
+    assert_same_weights(trained, other)
+
+
+def test_a_step_that_is_in_place_and_its_old_value_is_needed_is_equal_or_refused():
+    """timm's DropPath: without its division the whole would be half as large."""
+
+    class DropPath(nn.Module):
+        def forward(self, x):
+            if not self.training:
+                return x
+            kept = x.new_empty((x.shape[0], 1)).bernoulli_(0.5)
+            kept.div_(0.5)
+            return x * kept
+
+    model = nn.Sequential(OrderedDict(front=frozen_conv(), drop=DropPath(), fc=nn.Linear(4, 3)))
+    trained, other, learning = train_both_ways(model, noise(6, 8))
+    assert isinstance(learning, ModelPart)
+    assert_same_weights(trained, other)
+
+
+def test_pictures_of_ones_own_for_the_comparison():
+    class Odd(nn.Module):
+        """Takes one size only, which nobody would guess."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3).requires_grad_(False), nn.Linear(4 * 15 * 9, 3)
+
+        def forward(self, images):
+            return self.fc(self.conv(images).flatten(1))
+
+    with pytest.warns(
+        UserWarning, match=r"none of the usual sizes.*; give pictures that it takes: split_frozen\(model, images\)"
+    ):
+        split_frozen(Odd())
+    frozen, learning = split_frozen(Odd(), torch.randn(5, 3, 17, 11))
+    assert learning(frozen(torch.randn(2, 3, 17, 11))).shape == (2, 3)
+
+
+def test_arguments_with_a_default_keep_it():
+    class Optional(Net):
+        def forward(self, images, scale=2.0, mask=None, *more, raw=False):
+            x = self.front(images) * scale
+            return x if raw or mask is not None else self.fc(x)
+
+    model = Optional(frozen_conv())
+    trained, other, learning = train_both_ways(model, noise(6, 8))
+    assert isinstance(learning, ModelPart)
+    assert_same_weights(trained, other)
+
+
+def test_a_model_that_keeps_a_norm_in_evaluation_mode_is_left_so_by_fit_whole_and_split():
+    class FrozenNorm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.front, self.norm, self.fc = frozen_conv(), nn.BatchNorm1d(4), nn.Linear(4, 3)
+
+        def train(self, mode=True):
+            super().train(mode)
+            self.norm.eval()
+            return self
+
+        def forward(self, images):
+            return self.fc(self.norm(self.front(images)))
+
+    model = FrozenNorm()
+    trained, other, learning = train_both_ways(model, noise(6, 8))
+    assert isinstance(learning, ModelPart)
+    assert_same_weights(trained, other)
+    assert torch.equal(trained.norm.running_mean, torch.zeros(4))
+
+
+def test_a_frozen_container_of_which_each_part_is_called_stays_in_evaluation_mode():
+    class Piecewise(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 3, 1)
+            self.block = nn.ModuleDict({"conv": frozen_conv(), "drop": nn.Dropout(0.5)})
+            self.first, self.fc = frozen_conv(), nn.Linear(8, 3)
+
+        def forward(self, images):
+            late = self.block["drop"](self.block["conv"](self.stem(images)))
+            return self.fc(torch.cat([self.first(images), late], 1))
+
+    trained, other, learning = train_both_ways(Piecewise(), noise(6, 8))
+    assert isinstance(learning, ModelPart)
+    assert_same_weights(trained, other)
+
+
+@pytest.mark.parametrize("mixing", [nn.BatchNorm2d(4, track_running_stats=False), nn.BatchNorm2d(4, affine=False)])
+def test_batch_norm_that_looks_at_the_batch_runs_in_every_step(mixing):
+    model = nn.Sequential(
+        OrderedDict(
+            first=nn.Conv2d(3, 4, 3).requires_grad_(False), mix=mixing.requires_grad_(False), rest=frozen_conv(channels=4)
+        )
+    )
+    model.add_module("fc", nn.Linear(4, 3))
+    trained, other, learning = train_both_ways(model, noise(6, 8), batch_size=3)
+    assert isinstance(learning, ModelPart)
+    assert_same_weights(trained, other)
+
+
+MIXED = {"the mean": lambda x: x - x.mean(0), "the order": lambda x: x.flip(0), "the largest": lambda x: x / x.abs().max()}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_a_frozen_part_that_mixes_the_pictures_of_a_batch_is_not_cut_off(name):
+    class Mixing(Net):
+        def forward(self, images):
+            return self.fc(MIXED[name](self.front(images)))
+
+    with pytest.warns(UserWarning, match="its frozen part makes something else of a picture in another batch, or each time"):
+        split_frozen(Mixing(frozen_conv()))
 
 
 # --------------------------------------------------------------------------------------------------------- in memory

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
-from collections import namedtuple
+import signal
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,13 +16,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import GoogLeNetOutputs, InceptionOutputs
+from torchvision.transforms import v2
 from tqdm import tqdm
 
 from course_utils.data import open_data
-from course_utils.finetune import freeze
+from course_utils.finetune import freeze, train_mode, unfreeze
+from course_utils.losses import cross_entropy
 from course_utils.models import load_model, replace_head
+from course_utils.prediction import predict
 from course_utils.profiles import settings
-from course_utils.train import Epoch, Score, cross_entropy, evaluate, fit, predict, train_one_epoch
+from course_utils.train import Epoch, Score, evaluate, fit, train_one_epoch
 from course_utils.weights import get_weights
 
 
@@ -107,30 +114,312 @@ def test_losses_of_ones_own(small_net, batches):
     assert evaluate(model, binary, loss_function=F.binary_cross_entropy_with_logits).accuracy == pytest.approx(right / 21)
 
 
-Outputs = namedtuple("Outputs", ["logits", "aux_logits"])
-
-
 class WithAuxiliary(nn.Module):
     """As inception does: two sets of logits while training, one afterwards."""
 
-    def __init__(self):
+    def __init__(self, outputs=InceptionOutputs):
         super().__init__()
-        self.fc, self.aux = nn.Linear(192, 3), nn.Linear(192, 3)
+        self.heads = nn.ModuleList(nn.Linear(192, 3) for _ in (outputs._fields if hasattr(outputs, "_fields") else range(2)))
+        self.outputs = outputs
 
     def forward(self, images):
-        x = images.flatten(1)
-        return Outputs(self.fc(x), self.aux(x)) if self.training else self.fc(x)
+        logits = [head(images.flatten(1)) for head in self.heads]
+        if not self.training:
+            return logits[0]
+        return self.outputs(*logits) if hasattr(self.outputs, "_fields") else self.outputs(logits)
 
 
-def test_auxiliary_logits_count_a_little(batches):
-    model = WithAuxiliary()
+@pytest.mark.parametrize(("outputs", "weight"), [(InceptionOutputs, 0.4), (GoogLeNetOutputs, 0.3)])
+def test_auxiliary_logits_count_as_much_as_for_the_authors(batches, outputs, weight):
+    model = WithAuxiliary(outputs)
     images, labels = batches[0]
-    loss = cross_entropy(model.train()(images), labels)
-    x = images.flatten(1)
-    assert torch.allclose(loss, F.cross_entropy(model.fc(x), labels) + 0.4 * F.cross_entropy(model.aux(x), labels))
-    assert torch.equal(cross_entropy(Outputs(model.fc(x), None), labels), F.cross_entropy(model.fc(x), labels))
+    main, *others = (F.cross_entropy(head(images.flatten(1)), labels) for head in model.heads)
+    assert len(others) == len(outputs._fields) - 1
+    assert torch.allclose(cross_entropy(model.train()(images), labels), main + weight * sum(others))
+    without = outputs(model.eval()(images), *[None] * len(others))
+    assert torch.equal(cross_entropy(without, labels), main)
     history = fit(model, batches, batches, sgd(model, 0.01), epochs=2)
     assert 0 < history[-1].train.accuracy <= 1
+    assert len(predict(model.train(), images, classes="abc")) == 8
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        (tuple, r"a tuple of \['Tensor', 'Tensor'\]"),
+        (list, r"a list of \['Tensor', 'Tensor'\]"),
+        (lambda logits: {"logits": logits[0], "aux": logits[1]}, r"a dict with the keys \['logits', 'aux'\]"),
+    ],
+)
+def test_of_other_outputs_nobody_has_said_what_each_part_counts(batches, outputs, words):
+    model = WithAuxiliary(outputs)
+    with pytest.raises(TypeError, match=rf"the model returns {words} where logits are expected.*wrap it in a module"):
+        train_one_epoch(model, batches, sgd(model))
+    model.heads.train()
+    model.eval = lambda: model.train()  # a model that goes on giving both when it is asked
+    with pytest.raises(TypeError, match="where logits are expected"):
+        predict(model, batches[0][0], classes="abc")
+
+
+def test_a_loss_of_ones_own_may_take_several_outputs_and_the_first_counts_for_the_accuracy(batches):
+    model = WithAuxiliary(tuple)
+    model.eval = lambda: model.train()
+    both = lambda outputs, labels: F.cross_entropy(outputs[0], labels) + F.cross_entropy(outputs[1], labels)  # noqa: E731
+    first = fit(model, batches, batches, sgd(model, 0.01), epochs=3, loss_function=both)[-1].val
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    outputs = model(images)
+    assert first == pytest.approx((both(outputs, labels).item(), (outputs[0].argmax(1) == labels).float().mean().item()))
+
+
+# ------------------------------------------------------------------------------------------------------------- losses
+
+
+def whole(batches) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return images, labels
+
+
+LOSSES = {
+    "class weights": nn.CrossEntropyLoss(weight=torch.tensor([0.1, 1.0, 5.0])),
+    "class weights, smoothed": nn.CrossEntropyLoss(weight=torch.tensor([0.1, 1.0, 5.0]), label_smoothing=0.2),
+    "as a function": lambda logits, labels: F.cross_entropy(logits, labels, weight=torch.tensor([0.1, 1.0, 5.0])),
+    "one class ignored": nn.CrossEntropyLoss(ignore_index=2),
+    "smoothed": nn.CrossEntropyLoss(label_smoothing=0.1),
+    "another mean": lambda logits, labels: F.cross_entropy(logits, labels, reduction="none").square().mean().sqrt(),
+    "the default": cross_entropy,
+}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_an_evaluation_does_not_depend_on_the_batch_size_whatever_the_loss(small_net, batches, kind):
+    model, (images, labels) = small_net(), whole(batches)
+    with torch.inference_mode():
+        wanted = LOSSES[kind](model.eval()(images), labels).item()
+    for size in (1, 2, 7, 21):
+        cut = list(zip(images.split(size), labels.split(size), strict=True))
+        assert evaluate(model, cut, loss_function=LOSSES[kind]).loss == pytest.approx(wanted, rel=1e-5), size
+
+
+@pytest.mark.parametrize("loss_function", [cross_entropy, nn.CrossEntropyLoss(), nn.CrossEntropyLoss(ignore_index=1)])
+def test_pictures_that_the_loss_ignores_count_for_nothing(small_net, batches, loss_function):
+    model, (images, labels) = small_net(), whole(batches)
+    ignored = getattr(loss_function, "ignore_index", -100)
+    labels = torch.where(labels == 1, ignored, labels)
+    batches = list(zip(images.split(2), labels.split(2), strict=True))
+    assert any(bool((some == ignored).all()) for _, some in batches), "a batch without any label is among them"
+    kept = labels != ignored
+    score = evaluate(model, [(images[kept], labels[kept])])
+    assert evaluate(model, batches, loss_function=loss_function) == pytest.approx(score, rel=1e-5)
+    nothing = evaluate(model, [(images, torch.full((21,), ignored))], loss_function=loss_function)
+    assert all(map(math.isnan, nothing))
+
+
+def test_losses_of_training_are_means_over_pictures_with_labels(small_net):
+    images, labels = torch.randn(8, 3, 8, 8), torch.tensor([0, 1, 2, -100, -100, 0, 1, 2])
+    model = small_net()
+    by_hand = train_mode(copy.deepcopy(model))
+    torch.manual_seed(5)
+    losses = [
+        F.cross_entropy(by_hand(x), y, reduction="sum").item() for x, y in ((images[:4], labels[:4]), (images[4:], labels[4:]))
+    ]
+    torch.manual_seed(5)
+    still = torch.optim.SGD(model.parameters(), lr=1e-12)
+    score = train_one_epoch(model, [(images[:4], labels[:4]), (images[4:], labels[4:])], still)
+    assert score.loss == pytest.approx(sum(losses) / 6, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("loss_function", "words"),
+    [
+        (nn.CrossEntropyLoss(reduction="none"), r"a tensor of shape \(8,\)"),
+        (nn.CrossEntropyLoss(reduction="sum"), "'sum'"),
+        (lambda logits, labels: F.cross_entropy(logits, labels, reduction="none"), r"a tensor of shape \(8,\)"),
+        (lambda logits, labels: 1.0, "a float"),
+    ],
+)
+def test_a_loss_is_one_number_and_a_mean(small_net, batches, loss_function, words):
+    model = small_net()
+    for run in (
+        lambda: fit(model, batches, batches, sgd(model), epochs=1, loss_function=loss_function),
+        lambda: evaluate(model, batches[:1], loss_function=loss_function),
+    ):
+        with pytest.raises(ValueError, match=rf"loss_function gives .*{words}.* the mean over the batch \(reduction='mean'\)"):
+            run()
+
+
+def test_a_loss_is_no_class(small_net, batches):
+    model = small_net()
+    with pytest.raises(TypeError, match=r"loss_function is the class CrossEntropyLoss; make one: CrossEntropyLoss\(\)"):
+        fit(model, batches, batches, sgd(model), epochs=1, loss_function=nn.CrossEntropyLoss)
+
+
+def test_a_batch_of_which_nothing_counts_has_no_loss(small_net, batches):
+    model = small_net()
+    spoilt = [batches[0], (batches[1][0], torch.full((8,), -100))]
+    with pytest.raises(ValueError, match=r"epoch 1/1, batch 2: no picture counts \(all labels are -100, or there is none\)"):
+        fit(model, spoilt, batches, sgd(model), epochs=1)
+
+
+def test_a_loss_without_a_gradient(small_net, batches):
+    """A new head under a name that the forward pass does not know."""
+    model = freeze(small_net())
+    model.head = nn.Linear(8, 3)
+    model.forward = lambda images: model.fc(model.pool(images[:, [0, 1, 2, 0, 1, 2, 0, 1]]))
+    with pytest.raises(ValueError, match="the loss has no gradient: nothing that learns takes part in it; is it a layer that"):
+        fit(model, batches, batches, sgd(model), epochs=1)
+
+
+# ------------------------------------------------------------------------------------------------------------- labels
+
+
+def with_labels(batches, change) -> list:
+    return [(images, change(labels)) for images, labels in batches]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda labels: labels.int(),
+        lambda labels: labels.to(torch.uint8),
+        lambda labels: labels[:, None],
+        lambda labels: F.one_hot(labels, 3),
+        lambda labels: F.one_hot(labels, 3).bool(),
+        lambda labels: F.one_hot(labels, 3).double(),
+    ],
+    ids=["int32", "uint8", "a column", "one-hot", "one-hot, boolean", "one-hot, float64"],
+)
+def test_class_numbers_in_other_forms(small_net, batches, change):
+    torch.manual_seed(0)
+    model = small_net()
+    again, changed = copy.deepcopy(model), with_labels(batches, change)
+    torch.manual_seed(1)
+    wanted = fit(model, batches, batches, sgd(model), epochs=2)
+    torch.manual_seed(1)
+    found = fit(again, changed, changed, sgd(again), epochs=2)
+    for one, other in zip(wanted, found, strict=True):
+        assert one.train == pytest.approx(other.train, rel=1e-4)
+        assert one.val == pytest.approx(other.val, rel=1e-4)
+
+
+def test_soft_labels_are_right_where_the_largest_is(small_net, batches):
+    images, labels = whole(batches)
+    soft = F.one_hot(labels, 3) * 0.7 + 0.1
+    model = small_net(width=8)
+    assert fit(model, with_labels(batches, lambda y: F.one_hot(y, 3) * 0.7 + 0.1), batches, sgd(model), epochs=20)
+    with torch.inference_mode():
+        logits = model.eval()(images)
+    wanted = F.cross_entropy(logits, soft).item(), (logits.argmax(1) == labels).float().mean().item()
+    assert evaluate(model, [(images, soft)]) == pytest.approx(wanted)
+    assert wanted[1] > 0.8
+
+
+def test_several_labels_of_a_picture_are_right_where_the_largest_logit_is_one_of_them():
+    logits = torch.tensor([[3.0, 1.0, -1.0], [-1.0, 2.0, 1.0], [-1.0, -2.0, -3.0], [1.0, -2.0, -3.0], [0.2, 0.1, 0.3]])
+    labels = torch.tensor([[1, 1, 0], [1, 0, 1], [0, 0, 0], [0, 0, 0], [0, 0, 1]])
+    right = [True, False, True, False, True]  # the third and the fourth have no label, so no logit may be above 0
+    loss_function = nn.BCEWithLogitsLoss()
+    for size in (1, 2, 5):
+        cut = list(zip(logits.split(size), labels.split(size), strict=True))
+        score = evaluate(nn.Identity(), cut, loss_function=loss_function)
+        assert score.accuracy == pytest.approx(sum(right) / 5)
+        assert score.loss == pytest.approx(loss_function(logits, labels.float()).item())
+
+
+def test_several_labels_are_learnt(small_net, batches):
+    model = small_net(width=8)
+    several = with_labels(batches, lambda labels: torch.stack([labels == 0, labels == 1, labels >= 1], 1))
+    history = fit(model, several, several, sgd(model), epochs=25, loss_function=nn.BCEWithLogitsLoss())
+    assert history[-1].val.accuracy > 0.8
+    assert history[-1].val.loss < history[0].val.loss
+
+
+def test_where_labels_are_no_classes_there_is_no_accuracy(batches):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
+    brightness = [(images, 3 + images.mean((1, 2, 3))[:, None]) for images, _ in batches]
+    (epoch,) = fit(model, brightness, brightness, sgd(model, 0.001), epochs=1, loss_function=nn.MSELoss())
+    assert math.isnan(epoch.train.accuracy)
+    assert math.isnan(epoch.val.accuracy)
+    assert epoch.val.loss > 0
+
+
+def test_a_single_logit_takes_soft_labels_class_numbers_and_rows(batches):
+    class Single(nn.Module):
+        def __init__(self, flat):
+            super().__init__()
+            self.fc, self.flat = nn.Linear(192, 1), flat
+
+        def forward(self, images):
+            logits = self.fc(images.flatten(1))
+            return logits.flatten() if self.flat else logits
+
+    loss_function = nn.BCEWithLogitsLoss()
+    forms = {
+        True: (lambda y: (y > 0).int(), lambda y: (y > 0).float() * 0.8 + 0.1, lambda y: y > 0),
+        False: (lambda y: (y > 0).long()[:, None], lambda y: (y > 0)[:, None] * 0.8 + 0.1),
+    }
+    for flat, changes in forms.items():
+        model = Single(flat)
+        images, labels = whole(batches)
+        hits = ((model(images).flatten() > 0) == (labels > 0)).float().mean().item()
+        for change in changes:
+            assert evaluate(model, with_labels(batches, change), loss_function=loss_function).accuracy == pytest.approx(hits)
+            train_one_epoch(copy.deepcopy(model), with_labels(batches, change), sgd(model), loss_function=loss_function)
+
+
+@pytest.mark.parametrize(("label", "loss_function"), [(3, cross_entropy), (-1, nn.CrossEntropyLoss()), (-100, None)])
+def test_a_label_that_no_output_stands_for_is_named(small_net, batches, label, loss_function):
+    model = small_net()
+    loss_function = loss_function or nn.CrossEntropyLoss(ignore_index=255)
+    spoilt = [batches[0], (batches[1][0], torch.where(batches[1][1] == 0, label, batches[1][1]))]
+    for run in (
+        lambda: fit(model, spoilt, batches, sgd(model), epochs=1, loss_function=loss_function),
+        lambda: evaluate(model, spoilt, loss_function=loss_function),
+    ):
+        with pytest.raises(ValueError, match=f"label {label} stands for no output: the model tells 3 classes apart, 0 to 2"):
+            run()
+
+
+def test_one_output_is_no_choice_for_cross_entropy(small_net, batches):
+    """The loss would be 0 for ever."""
+    model = small_net(num_classes=1)
+    with pytest.raises(ValueError, match=r"cross entropy compares two logits or more, .* take loss_function=F\.binary_cross"):
+        fit(model, with_labels(batches, torch.zeros_like), batches, sgd(model), epochs=1)
+
+
+@pytest.mark.parametrize("change", [lambda y: y.float(), lambda y: F.one_hot(y, 5).float()])
+def test_labels_of_another_shape(small_net, batches, change):
+    model = small_net()
+    with pytest.raises(
+        ValueError, match=r"labels of torch\.float32 and shape \(8.*\) for outputs of shape \(8, 3\): class numbers"
+    ):
+        fit(model, with_labels(batches, change), batches, sgd(model), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda images, labels: {"pixel_values": images, "labels": labels},
+            r"a dict with the keys \['pixel_values', 'labels'\]",
+        ),
+        (lambda images, labels: (images, labels, ["a.png"]), r"a tuple of \['Tensor', 'Tensor', 'list'\]"),
+        (lambda images, labels: [images], r"a list of \['Tensor'\]"),
+        (lambda images, labels: images, "a Tensor"),
+        (lambda images, labels: (images, labels.tolist()), r"a tuple of \['Tensor', 'list'\]"),
+        (lambda images, labels: (list("images"), labels), r"a tuple of \['list', 'Tensor'\]"),
+        (lambda images, labels: ({"x": images}, labels), r"a tuple of \['dict', 'Tensor'\]"),
+        (lambda images, labels: (images[0], labels[0]), r"a tuple of \['Tensor', 'Tensor'\]; a data set belongs into a DataL"),
+    ],
+)
+def test_batches_of_another_form(small_net, batches, change, words):
+    model, strange = small_net(), [change(*batch) for batch in batches]
+    for run in (
+        lambda: fit(model, strange, batches, sgd(model), epochs=1),
+        lambda: train_one_epoch(model, strange, sgd(model)),
+        lambda: evaluate(model, strange),
+    ):
+        with pytest.raises(TypeError, match=f"a batch is a pair, images and a tensor of labels, but this loader gives {words}"):
+            run()
 
 
 # ------------------------------------------------------------------------------------------------------------- fit
@@ -173,26 +462,55 @@ def test_hooks_may_change_what_learns(small_net, batches):
     assert torch.equal(model.layer1[0].weight, before)
 
 
-def test_interrupted_by_hand_it_returns_what_was_learnt(small_net, batches, capsys):
+def test_ctrl_c_keeps_what_was_learnt_and_gives_the_epochs(small_net, batches):
     model = small_net()
+    before = model.fc.weight.clone()
 
     def stop(epoch: Epoch) -> None:
         if epoch.number == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
-    history = fit(model, batches, batches, sgd(model), epochs=9, after_epoch=stop)
-    assert [epoch.number for epoch in history] == [1, 2]
-    assert "stopped by hand after 2 of 9 epochs; the model keeps what it has learnt" in capsys.readouterr().err
+    words = r"stopped by hand after 2 of 9 epochs, and the model keeps what it has learnt; sys\.last_value\.finished holds"
+    with pytest.raises(KeyboardInterrupt, match=words) as caught:
+        fit(model, batches, batches, sgd(model), epochs=9, after_epoch=stop)
+    assert [epoch.number for epoch in caught.value.finished] == [1, 2]
+    assert caught.type is KeyboardInterrupt, "by which a shell knows that its own loop has to stop"
+    assert not torch.equal(model.fc.weight, before)
+
+
+def test_ctrl_c_stops_a_loop_around_fit(small_net, batches):
+    """From outside, at any moment: a timer sends the signal while the second rate is at work."""
+    tried = []
+
+    def loop() -> None:
+        for lr in (0.01, 0.1, 1.0):
+            tried.append(lr)
+            model = small_net()
+            set_timer = lambda number: number > 1 or tried[-1] < 0.1 or signal.setitimer(signal.ITIMER_REAL, 0.05)  # noqa: E731
+            fit(model, batches, batches, sgd(model, lr), epochs=2 if lr < 0.1 else 1_000_000, before_epoch=set_timer)
+
+    old = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            loop()
+    finally:
+        signal.signal(signal.SIGALRM, old)
+    assert tried == [0.01, 0.1]
+    assert len(caught.value.finished) < 1_000_000
 
 
 def test_interrupted_in_the_first_epoch(small_net, batches):
-    def interrupted():
-        yield batches[0]
-        raise KeyboardInterrupt
+    class Interrupting(list):
+        def __iter__(self):
+            yield self[0]
+            signal.raise_signal(signal.SIGINT)
+            yield self[1]
 
     model = small_net()
     before = model.fc.weight.clone()
-    assert fit(model, interrupted(), batches, sgd(model), epochs=3) == []
+    with pytest.raises(KeyboardInterrupt, match="stopped by hand after 0 of 3 epochs") as caught:
+        fit(model, Interrupting(batches), batches, sgd(model), epochs=3)
+    assert caught.value.finished == []
     assert not torch.equal(model.fc.weight, before)
 
 
@@ -217,6 +535,43 @@ def test_epochs_that_are_none(small_net, batches, epochs):
         fit(model, batches, batches, sgd(model), epochs=epochs)
 
 
+@pytest.mark.parametrize("epochs", [2, np.int64(2)])
+def test_epochs_that_are_some(small_net, batches, epochs):
+    model = small_net()
+    assert len(fit(model, batches, batches, sgd(model), epochs=epochs)) == 2
+
+
+@pytest.mark.parametrize("kind", ["generator", "zip", "iterator of a list"])
+def test_batches_that_come_only_once_are_refused_before_the_first_epoch(small_net, batches, kind):
+    make = {
+        "generator": lambda: (batch for batch in batches),
+        "zip": lambda: zip(*map(list, zip(*batches, strict=True)), strict=True),
+        "iterator of a list": lambda: iter(batches),
+    }[kind]
+    model = small_net()
+    before = model.fc.weight.clone()
+    for name, loaders in {"train_loader": (make(), batches), "val_loader": (batches, make())}.items():
+        with pytest.raises(ValueError, match=rf"{name} is a \w+, which gives its batches only once, and there are 2 epochs"):
+            fit(model, *loaders, sgd(model), epochs=2)
+    assert torch.equal(model.fc.weight, before)
+    assert len(fit(model, make(), make(), sgd(model), epochs=1)) == 1
+
+
+def test_batches_that_begin_anew_by_themselves_are_taken(small_net, batches):
+    class Restarts:
+        def __iter__(self):
+            self.left = list(batches)
+            return self
+
+        def __next__(self):
+            if not self.left:
+                raise StopIteration
+            return self.left.pop(0)
+
+    model = small_net()
+    assert len(fit(model, Restarts(), batches, sgd(model), epochs=2)) == 2
+
+
 @pytest.mark.parametrize("lr", [0.0, -0.1, math.nan, math.inf])
 def test_a_rate_that_is_no_rate(small_net, batches, lr):
     model = small_net()
@@ -224,6 +579,101 @@ def test_a_rate_that_is_no_rate(small_net, batches, lr):
     optimizer.param_groups[0]["lr"] = lr  # some optimizers refuse a few of these themselves, none of them all
     with pytest.raises(ValueError, match=r"a learning rate is a positive number, not .*; common ones lie between"):
         fit(model, batches, batches, optimizer, epochs=1)
+
+
+def test_a_warm_up_may_begin_at_0(small_net, batches):
+    model = small_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: epoch / 4)
+    assert optimizer.param_groups[0]["lr"] == 0
+    weights = [model.fc.weight.clone()]
+
+    def after(epoch: Epoch) -> None:
+        weights.append(model.fc.weight.clone())
+        schedule.step()
+
+    fit(model, batches, batches, optimizer, epochs=2, after_epoch=after)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+
+
+def test_a_hook_may_set_a_rate_to_0_for_an_epoch(small_net, batches):
+    model = small_net()
+    optimizer = sgd(model)
+    rates = []
+
+    def warm_up(number: int) -> None:
+        optimizer.param_groups[0]["lr"] = 0.1 * (number - 1)
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    assert len(fit(model, batches, batches, optimizer, epochs=3, before_epoch=warm_up)) == 3
+    assert rates == [0, 0.1, 0.2]
+
+
+def test_what_learns_and_is_in_no_optimizer_is_named(small_net, batches):
+    model = small_net()
+    freeze(model.conv1)
+    before = copy.deepcopy(model.state_dict())
+    words = (
+        r"the optimizer does not hold all that learns: 'bn1', 'layer1', 'layer2' \(such as 'bn1\.weight'\) would never change"
+    )
+    with pytest.raises(ValueError, match=words):
+        fit(model, batches, batches, torch.optim.SGD(model.fc.parameters(), lr=0.1), epochs=1)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    assert fit(model, batches, batches, optimizer, epochs=1)
+    assert fit(model, batches, batches, sgd(model), epochs=1), "an optimizer may hold what is frozen"
+
+
+def test_what_a_hook_sets_free_has_to_be_in_the_optimizer_by_then(small_net, batches):
+    def run(hold_all: bool, add: bool = False) -> list[Epoch]:
+        model = freeze(small_net())
+        unfreeze(model.fc)
+        optimizer = sgd(model) if hold_all else sgd(model.fc)
+
+        def before_epoch(number: int) -> None:
+            if number == 2:
+                unfreeze(model.layer2)
+                if add:
+                    optimizer.add_param_group({"params": model.layer2.parameters()})
+
+        return fit(model, batches, batches, optimizer, epochs=3, before_epoch=before_epoch)
+
+    assert len(run(hold_all=True)) == 3
+    assert len(run(hold_all=False, add=True)) == 3
+    with pytest.raises(ValueError, match="the optimizer does not hold all that learns: 'layer2'"):
+        run(hold_all=False)
+
+
+def test_a_hook_may_freeze_what_the_optimizer_does_not_hold(small_net, batches):
+    model = small_net()
+
+    def head_only(number: int) -> None:
+        freeze(model)
+        unfreeze(model.fc)
+
+    assert fit(model, batches, batches, sgd(model.fc), epochs=1, before_epoch=head_only)
+
+
+def test_parameters_that_two_layers_share_are_held_once(batches):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+    model[3].weight = model[2].weight
+    assert fit(model, batches, batches, sgd(model, 0.01), epochs=1)
+
+
+@pytest.mark.parametrize("kind", ["LBFGS", "class", "list"])
+def test_what_is_no_optimizer_for_this_loop(small_net, batches, kind):
+    model = small_net()
+    given, words = {
+        "LBFGS": (torch.optim.LBFGS(model.parameters()), "LBFGS asks for the loss several times in a step"),
+        "class": (
+            torch.optim.SGD,
+            r"the optimizer is one of torch\.optim, such as SGD\(model\.parameters\(\), lr=0\.01\), not",
+        ),
+        "list": ([sgd(model)], r"the optimizer is one of torch\.optim"),
+    }[kind]
+    with pytest.raises(TypeError, match=words):
+        fit(model, batches, batches, given, epochs=1)
 
 
 def test_nothing_learns(small_net, batches):
@@ -330,6 +780,95 @@ def test_a_single_logit_is_the_probability_of_the_second_class(small_net, batche
         assert sum(dict(row).values()) == pytest.approx(1)
 
 
+def test_two_classes_need_no_k(small_net, batches):
+    model, images = small_net(num_classes=2), batches[0][0]
+    assert [len(row) for row in predict(model, images, classes=("no", "yes"))] == [2] * 8
+    assert [len(row) for row in predict(small_net(num_classes=5), images, classes="abcde")] == [3] * 8
+    assert len(predict(model, images, classes=("no", "yes"), k=1)[0]) == 1
+
+
+def test_no_picture_gives_no_row(small_net):
+    model, transform = small_net(), get_weights("resnet18", "shapes").transforms()
+    assert predict(model, [], classes="abc", transform=transform) == []
+    assert predict(model, (), classes="abc") == []
+    assert predict(model, torch.empty(0, 3, 8, 8), classes="abc") == []
+
+
+def test_prepared_pictures_come_as_a_tensor_a_list_or_in_double_precision(small_net, batches):
+    model, images = small_net(), batches[0][0]
+    wanted = predict(model, images, classes="abc")
+    assert predict(model, list(images), classes="abc") == wanted
+    assert predict(model, images.double(), classes="abc") == wanted
+    assert predict(model, images[0], classes="abc")[0][0][0] == wanted[0][0][0]
+    assert len(predict(model.double(), images, classes="abc")) == 8
+
+
+def test_classes_of_one_name_are_two_classes(small_net, batches):
+    """ImageNet has two cranes."""
+    (row, *_) = predict(small_net(), batches[0][0], classes=("crane", "crane", "maillot"))
+    assert sorted(name for name, _ in row) == ["crane", "crane", "maillot"]
+    assert sum(p for _, p in row) == pytest.approx(1)
+
+
+def test_a_single_logit_without_a_dimension_of_its_own(small_net, batches):
+    model, images = small_net(num_classes=1), batches[0][0]
+    wanted = predict(model, images, classes=("no", "yes"))
+    model.append(nn.Flatten(0))
+    assert predict(model, images, classes=("no", "yes")) == wanted
+    for names in (("yes",), ("a", "b", "c")):
+        words = f"has 1 outputs, which stands for the second of 2 classes, but {len(names)} class names were given"
+        with pytest.raises(ValueError, match=words):
+            predict(model, images, classes=names)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("cat.png", "not str: read_picture"),
+        (Path("cat.png"), r"not \w+Path: read_picture"),
+        (["cat.png"], "not str: read_picture"),
+        (np.zeros((8, 8, 3), np.uint8), r"not ndarray: .*PIL\.Image\.fromarray\(array\) makes a picture"),
+        ([np.zeros((8, 8, 3), np.uint8)], "not ndarray"),
+        ({"pixel_values": torch.zeros(1, 3, 8, 8)}, "not dict"),
+        ([Image.new("RGB", (8, 8)), None], "not NoneType"),
+        ([Image.new("RGB", (8, 8)), torch.zeros(3, 8, 8)], "not Tensor"),
+    ],
+)
+def test_what_is_no_picture(small_net, given, words):
+    transform = get_weights("resnet18", "shapes").transforms()
+    with pytest.raises(TypeError, match=f"predict takes PIL pictures or prepared tensors, {words}"):
+        predict(small_net(), given, classes="abc", transform=transform)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        torch.zeros(8, 8),
+        torch.zeros(1, 1, 3, 8, 8),
+        torch.zeros(3, 8, 8, dtype=torch.uint8),
+        [torch.zeros(3, 8, 8, dtype=torch.uint8)],
+        torch.zeros(8),
+    ],
+)
+def test_a_tensor_that_is_no_prepared_picture(small_net, given):
+    with pytest.raises(ValueError, match=r"a prepared picture is a tensor of floats of shape \(3, height, width\), many have"):
+        predict(small_net(), given, classes="abc")
+
+
+def test_a_transform_that_ends_too_early(small_net):
+    """Numbers up to 255 would go into the network without a word."""
+    with pytest.raises(ValueError, match=r"a tensor of floats .* this makes a batch of torch\.uint8 and shape \(1, 3, 8, 8\)"):
+        predict(small_net(), Image.new("RGB", (8, 8)), classes="abc", transform=v2.ToImage())
+
+
+def test_a_model_whose_outputs_are_not_finite(small_net, batches):
+    model = small_net()
+    with torch.no_grad():
+        model.fc.bias[0] = math.nan
+    with pytest.raises(FloatingPointError, match="the model's outputs are not finite numbers"):
+        predict(model, batches[0][0], classes="abc")
+
+
 def test_predict_with_bad_input(small_net, batches):
     model, images = small_net(), batches[0][0]
     with pytest.raises(ValueError, match="the model has 3 outputs, but 2 class names were given"):
@@ -339,3 +878,15 @@ def test_predict_with_bad_input(small_net, batches):
             predict(model, images, classes="abc", k=k)
     with pytest.raises(ValueError, match=r"PIL pictures need a transform; give the one from weights\.transforms"):
         predict(model, Image.new("RGB", (8, 8)), classes="abc")
+    transform = get_weights("resnet18", "shapes").transforms()
+    for prepared in (images, images[0], list(images)):
+        with pytest.raises(ValueError, match="a tensor counts as prepared, so the transform would not be used; leave it out"):
+            predict(model, prepared, classes="abc", transform=transform)
+    for names in ({"a": 0, "b": 1, "c": 2}, {"a", "b", "c"}):
+        with pytest.raises(TypeError, match=r"classes is a \w+; give a list of the names in the order of the model's outputs"):
+            predict(model, images, classes=names)
+    for k in (True, 1.0, "1"):
+        with pytest.raises(ValueError, match=r"k=.*; choose 1 to 3"):
+            predict(model, images, classes="abc", k=k)
+    with pytest.raises(ValueError, match=r"16 outputs, .*\(its outputs have the shape \(8, 4, 2, 2\)\)"):
+        predict(nn.Sequential(nn.Conv2d(3, 4, 3, stride=3)), images, classes="abcd")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.hub import HASH_REGEX
 from torchvision import models
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from course_utils.models import fresh, load_model
 from course_utils.profiles import HOME
 from course_utils.tools.pretrain import card_text, source_pictures
-from course_utils.weights import download_place, get_weights, read_imagenet, shapes_weights
+from course_utils.weights import HASH, check_file, download_place, get_weights, read_imagenet, shapes_weights
 
 FOLDER = HOME / "data" / "weights"
 CARDS = json.loads((FOLDER / "cards.json").read_text(encoding="utf-8"))
@@ -173,8 +176,9 @@ class Bomb:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """Where the file of ImageNet's resnet18 belongs, in a hub folder of its own."""
+    """Where the file of ImageNet's resnet18 belongs, in a hub folder of its own; a stand-in there passes for the file."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("course_utils.weights.check_file", lambda *_: None)
     path = download_place(ResNet18_Weights.IMAGENET1K_V1)
     assert path == tmp_path / "torch" / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
     path.parent.mkdir(parents=True)
@@ -204,6 +208,7 @@ def test_a_file_placed_by_hand_is_used(place):
 def test_no_random_numbers_are_drawn_for_a_network_that_is_filled(architecture, tmp_path, monkeypatch):
     """VGG16 would draw 138 million of them, and throw them away."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("course_utils.weights.check_file", lambda *_: None)
     options = {"transform_input": True} if architecture == "googlenet" else {}
     stand_in, path = fresh(architecture, **options), download_place(get_weights(architecture, "imagenet"))
     path.parent.mkdir(parents=True)
@@ -241,3 +246,42 @@ def test_a_truncated_download(place):
     place.write_bytes(place.read_bytes()[:20_000])
     with pytest.raises(ValueError, match="is not a readable checkpoint"):
         load_model("resnet18", weights="imagenet")
+
+
+def hub_file(content: bytes, name: str) -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_that_is_not_what_its_name_says(tmp_path, monkeypatch):
+    """Somebody's own checkpoint under torchvision's name would be loaded without a word."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    path = hub_file(b"", "resnet18-f37072fd.pth")
+    torch.save(fresh("resnet18").state_dict(), path)
+    with pytest.raises(ValueError, match=r"another file: its SHA-256 begins with \w{8}, not with f37072fd as in its name; del"):
+        load_model("resnet18", weights="imagenet")
+    with pytest.raises(ValueError, match=r"delete it and copy or download https://\S+/resnet18-f37072fd\.pth again"):
+        read_imagenet(ResNet18_Weights.IMAGENET1K_V1)
+
+
+def test_flipped_bits_in_a_checkpoint(tmp_path):
+    """Torch itself reads such a file."""
+    path = tmp_path / "draft"
+    torch.save(nn.Linear(100, 100).state_dict(), path)
+    content = bytearray(path.read_bytes())
+    path = path.rename(tmp_path / f"linear-{hashlib.sha256(content).hexdigest()[:8]}.pth")
+    check_file(path, "https://somewhere")
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+    with pytest.raises(ValueError, match=r"is damaged or another file: .*copy or download https://somewhere again"):
+        check_file(path, "https://somewhere")
+
+
+@pytest.mark.parametrize("architecture", models.list_models(module=models))
+def test_the_name_of_every_file_says_what_is_in_it(architecture):
+    for weights in models.get_model_weights(architecture):
+        assert HASH_REGEX.search(download_place(weights).name), "and torch looks at the same part of it after a download"
+        assert len(re.findall(HASH, download_place(weights).name)) == 1

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import models
 
-from course_utils import train
+from course_utils import prediction
 from course_utils.checks.spec import Check, Result, Rng, beside, close, failed, passed
 from course_utils.finetune import eval_mode
 from course_utils.weights import get_weights
@@ -304,7 +304,7 @@ def right_by_hand(model: nn.Module, weights: Any, image: Image.Image) -> tuple[s
 
 
 def right_by_library(model: nn.Module, weights: Any, image: Image.Image) -> tuple[str, float]:
-    return train.predict(model, image, classes=weights.meta["categories"], transform=weights.transforms(), k=1)[0][0]
+    return prediction.predict(model, image, classes=weights.meta["categories"], transform=weights.transforms(), k=1)[0][0]
 
 
 COUNTS = {str: [int]}  # all values and those that learn, by block

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import models
 
-from course_utils import evaluate, fit, freeze, load_model, param_groups, replace_head, trainable, unfreeze
+from course_utils import evaluate, fit, freeze, load_model, param_groups, replace_head, train_one_epoch, trainable, unfreeze
 from course_utils.checks.spec import Check, Result, Rng, beside, close, failed, passed, same
 
 CLASSES = ("boat", "car", "fish", "flower", "house", "tree")
@@ -533,6 +533,17 @@ def wrong_old_optimizer(model: Any, train: Any, val: Any, open_test: Any, epochs
     return {"learning": [1, 2], "val": history[-1].val.accuracy, "test": accuracy(model, open_test())}
 
 
+def wrong_optimizer_by_hand(model: Any, train: Any, val: Any, open_test: Any, epochs: int) -> dict:
+    freeze(model)
+    unfreeze(model.classifier[6])
+    optimizer = sgd(model, 0.01)
+    fit(model, train, val, optimizer, epochs=epochs)
+    unfreeze(model.features[24:])
+    for _ in range(epochs):
+        train_one_epoch(model, train, optimizer)
+    return {"learning": [1, 2], "val": accuracy(model, val), "test": accuracy(model, open_test())}
+
+
 def wrong_all_features(model: Any, train: Any, val: Any, open_test: Any, epochs: int) -> dict:
     report = run_phases(model, train, val, epochs)
     unfreeze(model.features)
@@ -621,7 +632,8 @@ WRONG = {
         (wrong_chosen_by_test, "times: once, after the last choice"),
         (wrong_test_as_val, "and then the training went on"),
         (wrong_stale, "Phase two changed block 5, features kept before it did not"),
-        (wrong_old_optimizer, "features.24.weight in block 5 is what it was"),
+        (wrong_old_optimizer, "the optimizer does not hold all that learns: 'features'"),
+        (wrong_optimizer_by_hand, "features.24.weight in block 5 is what it was"),
         (wrong_all_features, "features.0.weight moved, but only block 5"),
         (wrong_no_test, "the test box was never opened"),
     ],

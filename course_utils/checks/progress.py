@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from course_utils.profiles import HOME
@@ -15,12 +16,19 @@ def log_file() -> Path:
 
 def record(id: str, verdict: str, why: str) -> None:
     """Append one verdict to the log; a log that cannot be written is no reason to stop a lesson."""
-    try:
-        log_file().parent.mkdir(parents=True, exist_ok=True)
-        with log_file().open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"exercise": id, "verdict": verdict, "why": why}) + "\n")
-    except OSError:
-        pass
+    with suppress(OSError):
+        append(log_file(), json.dumps({"exercise": id, "verdict": verdict, "why": why}))
+
+
+def append(path: Path, line: str) -> None:
+    """Append one line to the log at `path`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def verdicts(path: Path | None = None) -> dict[str, str]:

@@ -8,6 +8,7 @@ on the same numbers.
 from __future__ import annotations
 
 import csv
+import io
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,9 +21,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, Subset
 
 from course_utils.data import in_memory, open_data
+from course_utils.files import write_atomic
 from course_utils.finetune import freeze, unfreeze
 from course_utils.models import load_model, replace_head
 from course_utils.profiles import HOME, Settings, settings
+from course_utils.rng import preserve_rng_state, seed_all
 from course_utils.sweeps import Row, sweep
 
 FOLDER = HOME / "data" / "sweeps"
@@ -79,9 +82,10 @@ def at_most(dataset: Any) -> Subset:
 
 def start(configuration: str, run: Settings, num_classes: int, seed: int) -> nn.Module:
     """The network before training: the same seed gives the same new head to every pretrained configuration."""
-    torch.manual_seed(seed)
     weights = None if configuration == "scratch" else run.weights
-    model = freeze(replace_head(load_model("resnet18", weights=weights), num_classes))
+    with preserve_rng_state():
+        seed_all(seed)
+        model = freeze(replace_head(load_model("resnet18", weights=weights), num_classes))
     for part in LEARNS[configuration]:
         unfreeze(model.get_submodule(part))
     return model.to(run.device)
@@ -150,13 +154,13 @@ def typed(row: dict[str, str]) -> Row:
 
 
 def write_table(data: str, rows: Sequence[Row]) -> Path:
-    path = table_path(data)
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, "val": f"{row['val']:.6f}", "test": _text(row["test"])} for row in rows)
-    return path
+    """The table, written anew as a whole: stopped in between, the one from before is still there."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "val": f"{row['val']:.6f}", "test": _text(row["test"])} for row in rows)
+    table_path(data).parent.mkdir(exist_ok=True)
+    return write_atomic(table_path(data), text.getvalue())
 
 
 def _text(value: float | None) -> str:

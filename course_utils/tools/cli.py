@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -154,26 +155,50 @@ class Run:
 
 
 def run_notebook(path: Path) -> Run:
+    """Run the notebook at `path`; its verdicts are appended to the file that `COURSE_GRADES` names, if it names one."""
     from course_utils.checks.progress import verdicts
+    from course_utils.tools.authoring import environment
 
     target = BUILD / path.parent.name / path.name
-    grades = target.with_suffix(".jsonl")
     target.parent.mkdir(parents=True, exist_ok=True)
-    grades.unlink(missing_ok=True)
-    os.environ["COURSE_GRADES"], os.environ["TQDM_DISABLE"] = str(grades), "1"
     started = time.monotonic()
-    faults = fault_of(path, target)
-    found = verdicts(grades)
+    with tempfile.TemporaryDirectory() as scratch:
+        grades = Path(scratch) / "grades.jsonl"
+        try:
+            with environment(COURSE_GRADES=str(grades), TQDM_DISABLE="1"):
+                faults = fault_of(path, target)
+        finally:  # also when stopped by hand
+            unwritten = pass_on(grades)
+        found = verdicts(grades)
     silent = [] if faults else [id for id in exercises_of(path) if id not in found]
     if silent:
         faults = [f"no verdict on {', '.join(silent)}: is there a check cell, and is it run?"]
-    return Run(path.stem, time.monotonic() - started, found, faults)
+    return Run(path.stem, time.monotonic() - started, found, faults + unwritten)
+
+
+def pass_on(grades: Path) -> list[str]:
+    """Append the verdicts in `grades` to the file of the user's `COURSE_GRADES`; why that failed in a line, or nothing."""
+    from course_utils.checks.progress import append
+
+    wanted = os.environ.get("COURSE_GRADES")
+    if not wanted or not grades.exists():
+        return []
+    try:
+        for line in grades.read_text(encoding="utf-8").splitlines():
+            append(Path(wanted), line)
+    except OSError as error:
+        return [
+            f"the verdicts could not be appended to COURSE_GRADES={wanted} ({error.strerror}): name a file that you may write"
+        ]
+    return []
 
 
 def fault_of(path: Path, target: Path) -> list[str]:
     """Run the notebook at `path` into `target`; what stopped it in a line or two, or nothing."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
+
+    from course_utils.tools.kernels import PatientKernelManager
 
     try:
         papermill.execute_notebook(
@@ -184,6 +209,7 @@ def fault_of(path: Path, target: Path) -> list[str]:
             progress_bar=False,
             execution_timeout=600,
             extra_arguments=["--IPKernelApp.log_level=40"],
+            kernel_manager_class=PatientKernelManager,
         )
     except PapermillExecutionError as error:
         where = line_in("\n".join(error.traceback)) or "    " + error.source.splitlines()[0]

@@ -1,5 +1,7 @@
 """Lesson 03: what batch norms in training mode do to a frozen backbone."""
 
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -11,21 +13,31 @@ pytestmark = pytest.mark.claim
 SEEDS = range(5)
 
 
+@cache
 def tensors(world, per_class, seed, brightness=1.0):
     images, labels = pictures(world, per_class, seed)
     dimmed = torch.from_numpy(images).permute(0, 3, 1, 2).float().mul(brightness).to(torch.uint8)
     return get_weights("resnet18", "shapes").transforms()(dimmed), torch.from_numpy(labels)
 
 
+def old_answers(model, seed):
+    """Logits of `model` for pictures of the source."""
+    source, _ = tensors("shapes", 5, 1_000_000 + seed)
+    with eval_mode(model), torch.inference_mode():
+        return model(source)
+
+
+@cache
+def answers_before(seed):
+    return old_answers(load_model("resnet18"), seed)
+
+
 def answers_after(seed, brightness, set_mode):
     """Logits of the old head for source pictures, before and after five epochs of training a new head."""
-    source, _ = tensors("shapes", 5, 1_000_000 + seed)
     images, labels = tensors("things", 20, seed, brightness)
     torch.manual_seed(seed)
     model = load_model("resnet18").requires_grad_(False)
     old_head = model.fc
-    with eval_mode(model), torch.inference_mode():
-        before = model(source)
     replace_head(model, 6)
     optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.1)
     for batch in [batch for _ in range(5) for batch in torch.randperm(len(labels)).split(32)]:
@@ -34,8 +46,7 @@ def answers_after(seed, brightness, set_mode):
         F.cross_entropy(model(images[batch]), labels[batch]).backward()
         optimizer.step()
     model.fc = old_head
-    with eval_mode(model), torch.inference_mode():
-        return before, model(source)
+    return answers_before(seed), old_answers(model, seed)
 
 
 def kept(seed, brightness, set_mode):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import signal
 import statistics
 import tempfile
 import time
@@ -22,7 +23,7 @@ from test_attacks import ATTACKS, CANARY, HIDDEN
 from test_attacks import notebook as attacked
 
 from course_utils.checks import lesson_module, lessons
-from course_utils.grader import run
+from course_utils.grader import evidence, run
 from course_utils.grader.submission import read_submissions, safe_name
 from course_utils.grader.zygote import private_memory
 
@@ -138,13 +139,14 @@ def packed(name: str, blob: bytes) -> bytes:
 
 def whole_class() -> dict[str, Handed]:
     """By the name of its file, in an order that has nothing to do with its kind; the last four have copied from others."""
-    found = [*hostile(), *blank(), *shipped_answers(), *one_wrong(), *unreadable(), *right()][: COUNT - 4]
+    found = [*hostile(), *blank(), *one_wrong(), *unreadable(), *right(), *shipped_answers()][: COUNT - 4]
     found += found[:4]
     random.Random(0).shuffle(found)
     return {f"learner-{number:03}{one.ending}": one for number, one in enumerate(found)}
 
 
 CLASS = whole_class()
+ALONE = [one for one in shipped_answers() if one not in CLASS.values()]  # for which the class has no room
 
 
 def hand_in(folder: Path, names: list[str]) -> Path:
@@ -186,6 +188,7 @@ class Run:
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory) -> Run:
     """The class, graded by two processes."""
+    evidence.close_zygotes()  # those of other tests
     base = tmp_path_factory.mktemp("class")
     memory = Memory()
     with tempfile.TemporaryDirectory(prefix="drafts-") as drafts, pytest.MonkeyPatch.context() as patch:
@@ -221,9 +224,17 @@ def test_a_class_of_two_hundred():
     assert len({one.blob for one in CLASS.values()}) > 190
 
 
+@pytest.mark.parametrize("lesson", lessons())
+def test_two_shipped_answers_for_each_check_at_least(lesson):
+    assert sum(len(cells) for cells in shipped(lesson)) >= 2 * len(ids(lesson))
+
+
 @pytest.mark.parametrize("name", CLASS, ids=lambda name: f"{name}-{CLASS[name].kind}".replace(" ", "-"))
 def test_grade(graded, name):
-    report, expected = report_of(graded.out, name), CLASS[name].expected
+    as_expected(report_of(graded.out, name), CLASS[name].expected)
+
+
+def as_expected(report: dict, expected: dict[str, set[str]]) -> None:
     assert (report["gradable"], bool(report["reason"])) == (bool(expected), not expected), report
     assert set(states(report)) == set(expected)
     for exercise in report["exercises"]:
@@ -252,20 +263,45 @@ def test_nothing_is_left_behind(graded):
     assert not (Path("/") / "tmp" / "daemon-was-here").exists()
 
 
+# ----------------------------------------------------------------------------------------------------------- the others
+
+
+@pytest.mark.parametrize("one", ALONE, ids=lambda one: one.kind)
+def test_shipped_answers_that_are_not_in_the_class(one):
+    as_expected(json.loads(run.grade_one(one.blob, JOB)[0]), one.expected)
+
+
 # ----------------------------------------------------------------------------------------------------- the same bytes
 
 SOME = list(CLASS)[3::8][::-1]
 
 
+def demand_the_same(out: Path, graded: Run) -> None:
+    found = contents(out)
+    names = [f"{safe_name(name)}.json" for name in SOME]
+    assert set(found) == {"run.json", *(f"{folder}/{name}" for folder in ("reports", "notes") for name in names)}
+    assert found.items() <= contents(graded.out).items()
+
+
 def test_one_process_and_another_order_give_the_same_bytes(graded, tmp_path):
     uploads = read_submissions(hand_in(tmp_path / "handed", SOME))
     assert run.grade_many(reversed(list(uploads)), JOB, 1, tmp_path / "out") == []
-    assert contents(tmp_path / "out").items() <= contents(graded.out).items()
+    demand_the_same(tmp_path / "out", graded)
+    assert processes("course_utils.grader.zygote") == [], "a run ends its warm process"
 
 
-def test_two_workers_of_a_scheduler_give_the_same_bytes(graded, tmp_path):
+def test_two_workers_of_a_scheduler_give_the_same_bytes_though_one_is_killed(graded, tmp_path):
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"}
     uploads = read_submissions(hand_in(tmp_path / "handed", SOME))
     with distributed.LocalCluster(**options) as cluster:
-        assert run.grade_many(uploads, JOB, None, tmp_path / "out", cluster.scheduler_address) == []
-    assert contents(tmp_path / "out").items() <= contents(graded.out).items()
+        killed: list[int] = []
+
+        def kill_one(_: str) -> None:
+            """After the first report, while others are being computed."""
+            if not killed:
+                killed.extend(nanny.pid for nanny in cluster.workers.values() if nanny.pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+        assert run.grade_many(uploads, JOB, None, tmp_path / "out", cluster.scheduler_address, on_progress=kill_one) == []
+    assert len(killed) == 2
+    demand_the_same(tmp_path / "out", graded)

@@ -13,17 +13,9 @@ from course_utils.grader import box, command, evidence, run
 from course_utils.profiles import HOME
 from course_utils.tools import cli
 
+pytestmark = pytest.mark.usefixtures("warm")
 RIGHT = (HOME / "solutions" / "03_freeze.ipynb").read_bytes()
 BLANK = (HOME / "notebooks" / "03_freeze.ipynb").read_bytes()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def warm():
-    """One sandbox process for all tests here, instead of one for each run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "close_zygotes", lambda: None)
-        yield
-    evidence.close_zygotes()
 
 
 def wrong() -> bytes:

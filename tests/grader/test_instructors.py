@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from course_utils.grader import evidence, run
+from course_utils.grader import run
 from course_utils.grader.report import read_notes, read_report
 from course_utils.profiles import HOME
 
@@ -15,12 +15,11 @@ SOLUTION = (HOME / "solutions" / "03_freeze.ipynb").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def hidden(tmp_path_factory):
+def hidden(tmp_path_factory, warm):
     (code,) = re.findall(r"```python\n# hidden/lesson_03.py\n(.*?)```", TEXT, re.DOTALL)
     folder = tmp_path_factory.mktemp("hidden")
     (folder / "lesson_03.py").write_text(code)
-    yield folder
-    evidence.close_zygotes()
+    return folder
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", TEXT))

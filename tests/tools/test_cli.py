@@ -9,8 +9,11 @@ from unittest import mock
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError
 
 from course_utils.tools import cli
+from course_utils.tools.kernels import PatientKernelManager
 
 VERDICT = "import json, os\nwith open(os.environ['COURSE_GRADES'], 'a') as log:\n    log.write(json.dumps({}) + '\\n')"
 
@@ -100,6 +103,83 @@ def test_solutions_have_to_pass(home, word, code):
 def test_the_learners_verdicts_are_no_errors(home):
     put(home / "notebooks", "90_one", "# Exercise 90.1\nx = 1", verdict("90.1", "not yet"))
     assert cli.main(["run"]) == 0
+
+
+def test_run_appends_each_verdict_to_the_file_of_the_user_and_leaves_the_environment_as_it_was(home):
+    mine = home / "new" / "mine.jsonl"
+    os.environ["COURSE_GRADES"] = str(mine)
+    os.environ.pop("TQDM_DISABLE", None)
+    put(home / "notebooks", "90_one", "# Exercise 90.1\nx = 1", verdict("90.1", "to do"), verdict("90.1", "passed"))
+    put(home / "notebooks", "91_two", "# Exercise 91.1\nx = 1", verdict("91.1", "not yet"))
+    assert cli.main(["run"]) == 0
+    assert cli.main(["run", "91"]) == 0
+    found = [json.loads(line) for line in mine.read_text(encoding="utf-8").splitlines()]
+    words = [("90.1", "to do"), ("90.1", "passed"), ("91.1", "not yet"), ("91.1", "not yet")]
+    assert [(line["exercise"], line["verdict"]) for line in found] == words
+    assert os.environ["COURSE_GRADES"] == str(mine)
+    assert "TQDM_DISABLE" not in os.environ
+
+
+def test_the_file_of_the_user_may_lie_where_the_run_notebooks_are_kept(home):
+    mine = home / "build" / "notebooks" / "90_one.jsonl"
+    mine.parent.mkdir()
+    mine.write_text("kept\n")
+    os.environ["COURSE_GRADES"] = str(mine)
+    put(home / "notebooks", "90_one", "# Exercise 90.1\nx = 1", verdict("90.1", "to do"))
+    assert cli.main(["run"]) == 0
+    assert mine.read_text().splitlines()[0] == "kept"
+
+
+def test_stopped_by_hand_the_user_has_the_verdicts_so_far(home, monkeypatch):
+    def stopped(*_):
+        Path(os.environ["COURSE_GRADES"]).write_text("a verdict\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "fault_of", stopped)
+    os.environ["COURSE_GRADES"] = str(home / "mine.jsonl")
+    put(home / "notebooks", "90_one", "x = 1")
+    assert cli.main(["run"]) == 130
+    assert (home / "mine.jsonl").read_text() == "a verdict\n"
+
+
+def test_verdicts_that_cannot_be_appended_are_an_error_and_stop_no_lesson(home, capsys):
+    os.environ["COURSE_GRADES"] = str(home)  # a folder
+    put(home / "notebooks", "90_one", "# Exercise 90.1\nx = 1", verdict("90.1", "to do"))
+    put(home / "notebooks", "91_two", "x = 1")
+    assert cli.main(["run"]) == 1
+    said = capsys.readouterr().out
+    assert f"the verdicts could not be appended to COURSE_GRADES={home} (" in said
+    assert "90.1 to do" in said
+    assert "91_two" in said
+
+
+# The kernel is not quite done with its last request, as on a busy machine, when it is told to end.
+SLOWLY = """
+import os, time
+answer = get_ipython().kernel.shell_handlers["kernel_info_request"]
+
+async def slowly(*request):
+    await answer(*request)
+    time.sleep(0.5)
+
+get_ipython().kernel.shell_handlers["kernel_info_request"] = slowly
+os.write(2, b"a word of its own\\n")
+"""
+
+
+def test_a_kernel_ends_without_a_word_of_being_interrupted_and_its_other_words_arrive(home, capfd):
+    put(home / "notebooks", "90_one", SLOWLY)
+    assert cli.main(["run"]) == 0
+    assert capfd.readouterr().err == "a word of its own\n"
+
+
+def test_a_kernel_that_is_busy_is_interrupted_and_can_clear_up(tmp_path):
+    mark = tmp_path / "cleared"
+    source = f"import time\ntry:\n    time.sleep(600)\nfinally:\n    open({str(mark)!r}, 'w').close()"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    with pytest.raises(CellTimeoutError):
+        NotebookClient(notebook, timeout=5, kernel_manager_class=PatientKernelManager).execute()
+    assert mark.exists()
 
 
 def test_a_file_that_is_no_notebook_is_one_line(home, capsys):
