@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from course_utils.data import Data, Pictures, in_memory, open_data, read_picture
     from course_utils.finetune import eval_mode, freeze, param_groups, train_mode, trainable, unfreeze
     from course_utils.fx_split import split_frozen
-    from course_utils.models import head_name, head_of, load_model, open_model, replace_head, save_model
+    from course_utils.heads import head_name, head_of, replace_head
+    from course_utils.models import load_model, open_model, save_model
     from course_utils.precomputed import precompute
     from course_utils.prediction import predict
     from course_utils.profiles import Settings, settings
@@ -26,7 +27,8 @@ EXPORTS = {  # the public API: module → names
     "worlds": ("picture", "pictures"),
     "weights": ("get_weights",),
     "data": ("Data", "Pictures", "in_memory", "open_data", "read_picture"),
-    "models": ("head_name", "head_of", "load_model", "open_model", "replace_head", "save_model"),
+    "heads": ("head_name", "head_of", "replace_head"),
+    "models": ("load_model", "open_model", "save_model"),
     "finetune": ("eval_mode", "freeze", "param_groups", "train_mode", "trainable", "unfreeze"),
     "train": ("Epoch", "Score", "evaluate", "fit", "train_one_epoch"),
     "prediction": ("predict",),

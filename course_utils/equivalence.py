@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import copy
 import io
-import math
 import pickle
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch.utils._pytree import tree_flatten
 
 from course_utils.finetune import train_mode
 from course_utils.rng import rng_state, same_rng_state, seed_all
+from course_utils.trial import input_shapes
 
 State = dict[str, Any]  # what was seen, under the words that name it
 UNCOPYABLE = (type(threading.Lock()), type(threading.RLock()), threading.Thread, io.TextIOWrapper, io.BufferedIOBase, io.FileIO)
@@ -41,7 +41,6 @@ def copy_of(model: Any) -> Any:
 
 # ----------------------------------------------------------------------------------------------------------- pictures
 
-SIZES = (32, 64, 96, 128, 224, 256, 299, 384, 16, 8)
 FEW = 3  # pictures: enough for batch norm to learn from, and a number that no layer has by accident
 
 
@@ -53,7 +52,7 @@ def example_images(model: nn.Module) -> tuple[Tensor, dict[str, str]]:
     """
     like = next((p for p in model.parameters() if p.is_floating_point() or p.is_complex()), torch.zeros(()))
     generator, objection = torch.Generator().manual_seed(0), None
-    for shape in _shapes(model):
+    for shape in input_shapes(model):
         images = torch.randn(FEW, *shape, generator=generator).to(like.device, like.dtype)
         try:
             return images, stateful_parts(model, images)
@@ -62,25 +61,6 @@ def example_images(model: nn.Module) -> tuple[Tensor, dict[str, str]]:
         except Exception as error:  # the model's own code objects in any way to a size that it does not take
             objection = f"{type(error).__name__}: {error}"
     raise ValueError(f"it runs at none of the usual sizes of pictures ({objection})")
-
-
-def _shapes(model: nn.Module) -> Iterator[tuple[int, int, int]]:
-    """Sizes of pictures to try: those that a part of the model names, then small ones, then larger ones."""
-    modules = list(model.modules())
-    first = next((part for part in modules if isinstance(part, (nn.Conv2d, nn.Linear))), None)
-    if isinstance(first, nn.Linear):  # it takes the numbers of a picture in a row
-        for channels in (3, 1):
-            side = math.isqrt(first.in_features // channels)
-            if channels * side * side == first.in_features:
-                yield channels, side, side
-    channels = first.in_channels if isinstance(first, nn.Conv2d) else 3
-    for part in modules:
-        named = getattr(part, "image_size", getattr(part, "img_size", None))
-        if isinstance(named, int) or (isinstance(named, (tuple, list)) and len(named) == 2):
-            height, width = (named, named) if isinstance(named, int) else named
-            yield channels, int(height), int(width)
-            break
-    yield from ((channels, side, side) for side in SIZES)
 
 
 # -------------------------------------------------------------------------------------------------------------- state

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,8 +24,8 @@ from course_utils.equivalence import (
 )
 from course_utils.finetune import eval_mode, train_mode
 from course_utils.fx_trace import HOOKS, Trace, Untraceable, attribute, compiled, has_hooks_of_ones_own
-from course_utils.rng import preserve_rng_state
 from course_utils.train import check_learns
+from course_utils.trial import aside
 
 
 class Split(NamedTuple):
@@ -59,7 +58,7 @@ def split_frozen(model: nn.Module, images: Tensor | None = None) -> Split:
         if any(map(is_lazy, model.parameters())):
             raise NotSplit("some of its layers have no size yet; run it once on a picture")
         check_learns(model)
-        with _aside():
+        with aside():
             return _split(model, images)
     except NotSplit as error:
         warnings.warn(f"{type(model).__name__} is not split, so all of it runs in every epoch: {error}", stacklevel=2)
@@ -86,14 +85,6 @@ def _split(model: nn.Module, images: Tensor | None) -> Split:
 
 class NotSplit(Exception):
     """Why a model is not cut in two, in words."""
-
-
-@contextmanager
-def _aside() -> Iterator[None]:
-    """For runs of copies: with gradients, without warnings, and with no trace in the random numbers."""
-    with preserve_rng_state(), torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 # -------------------------------------------------------------------------------------------------------------- the cut

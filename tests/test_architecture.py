@@ -18,20 +18,10 @@ from course_utils.tools.authoring import TAGS, blank, fingerprint, read_source, 
 
 PACKAGE = HOME / "course_utils"
 LEFT_TO_RIGHT = (
-    *("errors", "files", "rng", "profiles", "worlds", "weights", "data", "models", "finetune"),
-    *("losses", "train", "prediction"),
-    *(
-        "fingerprint",
-        "feature_store",
-        "fx_trace",
-        "fx_split",
-        "precomputed",
-        "sweeps",
-        "experiments",
-        "plots",
-        "checks",
-        "grader",
-    ),
+    *("errors", "files", "rng", "profiles", "worlds", "weights", "data"),
+    *("trial", "heads", "models", "finetune", "losses", "train", "prediction"),
+    *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "precomputed"),
+    *("sweeps", "experiments", "plots", "checks", "grader"),
 )
 ON_TOP = "tools"  # the workshop: each tool may use what it needs, and nothing uses the tools
 COMMANDS = ("grader/bench.py", "grader/exports.py")  # may use `tools.authoring` besides what stands to their left

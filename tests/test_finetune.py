@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from course_utils.finetune import eval_mode, freeze, param_groups, train_mode, trainable, unfreeze
-from course_utils.models import replace_head
+from course_utils.heads import replace_head
 from course_utils.prediction import predict
 from course_utils.train import evaluate, fit, train_one_epoch
 

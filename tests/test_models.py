@@ -28,20 +28,8 @@ from torchvision import models
 from torchvision.models import ResNet18_Weights, VGG16_Weights
 from torchvision.transforms import InterpolationMode
 
-from course_utils.models import (
-    AUXILIARY,
-    MetaInit,
-    digest,
-    fill,
-    fresh,
-    head_name,
-    head_of,
-    load_model,
-    open_model,
-    replace_head,
-    save_model,
-    say_once,
-)
+from course_utils.heads import AUXILIARY, head_name, head_of, replace_head
+from course_utils.models import MetaInit, digest, fill, fresh, load_model, open_model, save_model, say_once
 from course_utils.profiles import HOME
 from course_utils.weights import get_weights
 

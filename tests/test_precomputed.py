@@ -23,7 +23,8 @@ from torchvision.transforms import v2
 from course_utils.data import Pictures, in_memory, open_data
 from course_utils.finetune import freeze, train_mode, unfreeze
 from course_utils.fx_split import ModelPart, split_frozen
-from course_utils.models import fresh, head_of, load_model, replace_head
+from course_utils.heads import head_of, replace_head
+from course_utils.models import fresh, load_model
 from course_utils.precomputed import is_random, precompute
 from course_utils.profiles import settings
 from course_utils.train import evaluate, fit, train_one_epoch

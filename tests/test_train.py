@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from course_utils.data import open_data
 from course_utils.finetune import freeze, train_mode, unfreeze
+from course_utils.heads import replace_head
 from course_utils.losses import cross_entropy
-from course_utils.models import load_model, replace_head
+from course_utils.models import load_model
 from course_utils.prediction import predict
 from course_utils.profiles import settings
 from course_utils.train import Epoch, Score, evaluate, fit, train_one_epoch

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils.checks.spec import Check, Result, Rng, beside, close, failed, partial, passed, same
-from course_utils.models import build_head
+from course_utils.heads import build_head
 
 # ---------------------------------------------------------------------------------------------- 02.1 swap_head
 

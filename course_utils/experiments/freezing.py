@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, Sampler, Subset
 from course_utils.data import in_memory, open_data
 from course_utils.files import write_atomic
 from course_utils.finetune import freeze, unfreeze
-from course_utils.models import load_model, replace_head
+from course_utils.heads import replace_head
+from course_utils.models import load_model
 from course_utils.profiles import HOME, Settings, settings
 from course_utils.rng import preserve_rng_state, seed_all
 from course_utils.sweeps import Row, sweep

@@ -1,25 +1,23 @@
 """What this machine has, what is missing, what that means for the lessons, and what to do about it.
 
-It also speaks when torch cannot be imported, so nothing of the course that needs torch is imported at the top.
+Weights and pictures are opened as a lesson opens them, and what the loaders say is what is shown. It also speaks when torch
+cannot be imported, so nothing of the course that needs torch is imported at the top.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
-from course_utils.profiles import HOME, Settings, cpu_count
+from course_utils.profiles import HOME, PROFILES, Settings, cpu_count
 
-WEIGHTS = HOME / "data" / "weights"
-TINY = HOME / "data" / "tiny"
 LESSONS_WITH = {"resnet18": "lessons 00 to 04 and 06", "vgg16": "lesson 05"}
 SET_UP = f"run `python install.py` in {HOME}"
 RESTORE = "`git checkout data` brings it back"
@@ -39,15 +37,12 @@ class Finding:
 def examine(run: Settings) -> list[Finding]:
     """All findings about this machine for `run`, the settings of the active profile."""
     findings = [python(), *pins(), *torches(), cores(), memory(), disk(), lessons()]
-    tiny = [*our_weights(), tiny_pictures()]
-    findings += tiny if run.profile == "tiny" else [eased(one) for one in tiny]
-    torch_runs = not any(one.name.startswith("torch") and one.state == "missing" for one in findings)
-    return [*findings, *(imagenet(run, name) for name in LESSONS_WITH), pictures_of_full(run)] if torch_runs else findings
-
-
-def eased(finding: Finding) -> Finding:
-    """The same finding for a profile whose lessons run without the thing."""
-    return replace(finding, state="optional") if finding.state == "missing" else finding
+    if any(one.name.startswith(("packages", "torch")) and one.state == "missing" for one in findings):
+        return findings  # no loader runs without them
+    tiny = [*(our_weights(name) for name in LESSONS_WITH), tiny_pictures()]
+    if run.profile != "tiny":  # its lessons run without these
+        tiny = [replace(one, state="optional") if one.state == "missing" else one for one in tiny]
+    return [*findings, *tiny, *(imagenet(run, name) for name in LESSONS_WITH), pictures_of_full(run)]
 
 
 def report(findings: list[Finding], profile: str) -> str:
@@ -169,64 +164,62 @@ def lessons() -> Finding:
     return Finding("lessons", "ok", f"{len(names)} in notebooks")
 
 
-def our_weights() -> list[Finding]:
-    """The files in `data/weights`, compared with the SHA-256 of their cards."""
+def opened(title: str, load: Callable[[], str | Finding], means: str = "") -> Finding:
+    """What `load` finds, or the words of its error; of what comes with the course `means` says what cannot run without it."""
     try:
-        cards = json.loads((WEIGHTS / "cards.json").read_text(encoding="utf-8"))
-        return [one_of_ours(name, cards.get(name)) for name in LESSONS_WITH]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        text = f"{WEIGHTS / 'cards.json'} cannot be read, so no lesson can run ({first_line(error)})"
-        return [Finding("weights shapes", "missing", text, RESTORE)]
+        found = load()
+        return Finding(title, "ok", found) if isinstance(found, str) else found
+    except Exception as error:  # a damaged file may raise anything
+        words = str(error) if isinstance(error, (OSError, ValueError)) else ""
+        text, _, remedy = (words if "; " in words else f"cannot be opened ({first_line(error)})").partition("; ")
+        return Finding(title, "missing", f"{text}: {means}" if means else text, RESTORE if means else remedy)
 
 
-def one_of_ours(name: str, card: dict | None) -> Finding:
-    title, means = f"weights {name}, shapes", f"{LESSONS_WITH[name]} cannot run"
-    path = WEIGHTS / (card["file"] if card else f"{name}-shapes.safetensors")
-    if card is None or not path.exists():
-        return Finding(title, "missing", f"{path} is not there: {means}", RESTORE)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
-        return Finding(title, "missing", f"{path} is damaged, its SHA-256 is not that of the card: {means}", RESTORE)
-    return Finding(title, "ok", f"intact, {card['bytes'] / 1e6:.0f} MB")
+def our_weights(name: str) -> Finding:
+    from course_utils.weights import get_weights
+
+    def load() -> str:
+        weights: Any = get_weights(name, "shapes")
+        weights.get_state_dict()
+        return f"intact, {weights.meta['bytes'] / 1e6:.0f} MB"
+
+    return opened(f"weights {name}, shapes", load, f"{LESSONS_WITH[name]} cannot run")
 
 
 def tiny_pictures() -> Finding:
-    """Whether `data/tiny` has all its pictures and each of them opens."""
-    from PIL import Image
+    from course_utils.data import read_picture, read_samples
+    from course_utils.worlds import TINY, WORLDS
 
-    from course_utils.worlds import TINY as PER_CLASS
-    from course_utils.worlds import WORLDS
+    def load() -> str:
+        split, _, _ = read_samples(PROFILES["tiny"])
+        found = len([read_picture(path) for part in split.values() for path, _ in part])
+        wanted = sum(TINY.values()) * len(WORLDS["things"].classes)
+        if found != wanted:
+            raise ValueError(f"{found} of {wanted} pictures are there; {RESTORE}")
+        return f"intact, {found} pictures"
 
-    for split, count in PER_CLASS.items():
-        for name in WORLDS["things"].classes:
-            files = sorted((TINY / split / name).glob("*.png"))
-            if len(files) != count:
-                text = f"{TINY / split / name} holds {len(files)} of {count} pictures: no lesson that trains can run"
-                return Finding("data tiny", "missing", text, RESTORE)
-            for path in files:
-                try:
-                    with Image.open(path) as picture:
-                        picture.load()
-                except (OSError, SyntaxError):
-                    return Finding("data tiny", "missing", f"{path} is damaged: no lesson that trains can run", RESTORE)
-    return Finding("data tiny", "ok", f"intact, {sum(PER_CLASS.values()) * len(WORLDS['things'].classes)} pictures")
+    return opened("data tiny", load, "no lesson that trains can run")
 
 
 # ------------------------------------------------------------------------------------------------ the profile full
 
 
 def imagenet(run: Settings, name: str) -> Finding:
-    """torchvision's ImageNet weights in torch's own folder; the file's name holds the first digits of its SHA-256."""
-    from course_utils.weights import download_place, get_weights
+    """torchvision's ImageNet weights in torch's own folder."""
+    from course_utils.weights import download_place, get_weights, read_imagenet
 
     weights: Any = get_weights(name, "imagenet")
     path, title = download_place(weights), f"weights {name}, ImageNet"
     if not path.exists():
         size = f"{weights.meta['_file_size']:.0f} MB"
         return absent(title, size, run, f"fetch {weights.url} elsewhere and copy it to {path}")
-    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.rsplit("-", 1)[-1]):
-        state = "missing" if run.profile == "full" else "warning"
-        return Finding(title, state, f"{path} is damaged", "delete it; the next lesson that needs it downloads it again")
-    return Finding(title, "ok", f"intact, {path.stat().st_size / 1e6:.0f} MB")
+
+    def load() -> str:
+        read_imagenet(weights)
+        return f"intact, {path.stat().st_size / 1e6:.0f} MB"
+
+    found = opened(title, load)
+    return replace(found, state="warning") if found.state == "missing" and run.profile != "full" else found
 
 
 def absent(title: str, size: str, run: Settings, by_hand: str) -> Finding:
@@ -251,29 +244,29 @@ def online() -> bool:
 
 def pictures_of_full(run: Settings) -> Finding:
     """The data set that the profile full would read, or, in the profile tiny, which of the named ones are here."""
-    from course_utils.data import FULL, NAMED
+    from course_utils.data import FULL, NAMED, or_by_hand
 
-    folders = {name: FULL / folder for name, (_, _, folder) in NAMED.items()}
-    here = [name for name, folder in folders.items() if folder.is_dir()]
+    here = [name for name, named in NAMED.items() if (FULL / named.folder).is_dir()]
     if run.profile != "full":
         text = f"here: {', '.join(here)}" if here else f"none here ({', '.join(NAMED)}); only the profile full needs one"
         return Finding("data full", "ok" if here else "optional", text)
     if run.data in NAMED and run.data not in here:
-        by_hand = f"copy it to {folders[run.data]}, or name a folder of class folders in COURSE_DATA"
-        return absent(f"data {run.data}", f"about {NAMED[run.data][1]} MB", run, by_hand)
-    return read_pictures(run)
+        return absent(f"data {run.data}", f"about {NAMED[run.data].megabytes} MB", run, or_by_hand(NAMED[run.data]))
+    return opened(f"data {run.data}", lambda: read_pictures(run))
 
 
 def read_pictures(run: Settings) -> Finding:
-    from course_utils.data import FULL, NAMED, read_samples
+    """How many pictures there are, and which of them lie, or nearly so, in two splits or two classes."""
+    from course_utils.data import find_duplicates, near_duplicates, read_samples
 
-    title = f"data {run.data}"
-    try:
-        if run.data in NAMED:
-            split, classes = NAMED[run.data][0](FULL, False, run.seed)
-        else:
-            split, classes, _ = read_samples(run)
-    except (OSError, ValueError, RuntimeError) as error:
-        remedy = f"delete {FULL / NAMED[run.data][2]} and let it be downloaded again" if run.data in NAMED else ""
-        return Finding(title, "missing", str(error), remedy)
-    return Finding(title, "ok", f"{sum(map(len, split.values())):,} pictures of {len(classes)} classes")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        split, classes, left_out = read_samples(run, download=False)
+    notes = [*(str(one.message) for one in said), *find_duplicates(split)]
+    notes += [f"{one} and {other} look alike and lie in two splits" for one, other in near_duplicates(split)]
+    out = f", {len(left_out)} files left out, such as {left_out[0]}" if left_out else ""
+    text = f"{sum(map(len, split.values())):,} pictures of {len(classes)} classes{out}"
+    if not notes:
+        return Finding(f"data {run.data}", "ok", text)
+    remedy = "`find_duplicates` and `near_duplicates` in course_utils/data.py name all; keep each picture in one place"
+    return Finding(f"data {run.data}", "warning", f"{text}; {len(notes)} to look at: {'; '.join(notes[:3])}", remedy)

@@ -89,7 +89,7 @@ class Verdict:
     """What became of a model.
 
     Args:
-        kind: "equal", "not split", or "refused" (by `precompute`, once it has seen the pictures).
+        kind: "equal", "not split", "refused" (by `precompute`, once it has seen the pictures), or "cannot be trained whole".
         why: the library's word for it.
         useful: whether frozen parameters were moved out of the learning part.
     """
@@ -115,7 +115,12 @@ def judge(builder: Builder) -> Verdict:
         halves, why = split(case)
         if not case.runs and not why:
             raise Silent("was split, although it cannot be run on pictures alone")
-        found = recipe(case, *halves) if case.runs and not (why and case.unseen) else ""
+        try:
+            found = recipe(case, *halves) if case.runs and not (why and case.unseen) else ""
+        except Crash:
+            if reason := untrainable(builder):
+                return Verdict("cannot be trained whole", reason)
+            raise
         if isinstance(found, dict):
             compare(builder, found, why)
         if why:
@@ -124,6 +129,15 @@ def judge(builder: Builder) -> Verdict:
             return Verdict("refused", found)
         moved = {id(p) for p in halves[0].parameters()}
         return Verdict("equal", useful=any(id(p) in moved for p in case.model.parameters()))
+
+
+def untrainable(builder: Builder) -> str:
+    """The error with which the whole model stops, too."""
+    try:
+        observe_whole(build(builder))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def compare(builder: Builder, found: Leaves, why: str) -> None:

@@ -1025,6 +1025,13 @@ def distances_between_pictures(self, x):
     return x * torch.cdist(flat, flat).softmax(1).sum(0).view(-1, 1, 1, 1)
 
 
+@between(sides=("frozen",))
+def mixed_and_then_nearly_normalised_away(self, x):
+    flat = x.flatten(1)
+    x = x * torch.cdist(flat, flat).softmax(1).sum(0).view(-1, 1, 1, 1)
+    return F.group_norm(F.group_norm(x, 2), 2)
+
+
 @between()
 def similarities_between_pictures(self, x):
     return x + torch.einsum("bchw,achw->bachw", x, x).mean(1)

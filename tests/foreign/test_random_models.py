@@ -21,7 +21,7 @@ from quirks import PIECES, DropPath, Reverse, add_one, double_first, with_histor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils import freeze, unfreeze
+from course_utils import freeze, train_mode, unfreeze
 
 EXAMPLES = int(os.environ.get("COURSE_EXAMPLES", "100"))
 ELSEWHERE = {  # pieces that a state outside of the model makes different each time
@@ -300,7 +300,7 @@ def trains(plan: Plan) -> bool:
     seed_all(3)
     try:
         model = build(plan).model
-        outputs = model(torch.randn(3, 3, 8, 8))
+        outputs = train_mode(model)(torch.randn(3, 3, 8, 8))
         (outputs[0].sum() + outputs[1].sum() if isinstance(outputs, tuple) else outputs.sum()).backward()
         with torch.inference_mode():
             model.eval()(torch.randn(2, 3, 8, 8))

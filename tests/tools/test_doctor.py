@@ -1,18 +1,24 @@
 """What `course doctor` finds, for each thing that can be missing or damaged, and what it says about it."""
 
+import io
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from course_utils.profiles import HOME, PROFILES
+from course_utils.data import read_picture, read_samples
+from course_utils.profiles import HOME, PROFILES, Settings
 from course_utils.tools import cli, doctor
 from course_utils.tools.doctor import Finding
+from course_utils.weights import get_weights, read_imagenet, shapes_weights
 
 TINY, FULL = PROFILES["tiny"], PROFILES["full"]
 
@@ -22,12 +28,14 @@ def data(tmp_path, monkeypatch):
     """A copy of `data/` to damage, and an empty torch hub."""
     shutil.copytree(HOME / "data" / "tiny", tmp_path / "tiny")
     shutil.copytree(HOME / "data" / "weights", tmp_path / "weights")
-    monkeypatch.setattr(doctor, "TINY", tmp_path / "tiny")
-    monkeypatch.setattr(doctor, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr("course_utils.data.TINY", tmp_path / "tiny")
     monkeypatch.setattr("course_utils.data.FULL", tmp_path / "full")
+    monkeypatch.setattr("course_utils.weights.FOLDER", tmp_path / "weights")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr(doctor, "online", lambda: False)
-    return tmp_path
+    shapes_weights.cache_clear()
+    yield tmp_path
+    shapes_weights.cache_clear()
 
 
 def states(findings: list[Finding]) -> dict[str, str]:
@@ -68,7 +76,7 @@ def test_without_torch_it_still_speaks(tmp_path):
     assert "✗ torch " in done.stdout
     assert "cannot be imported, so no lesson can run (ImportError: libcudart.so.13" in done.stdout
     assert "run `python install.py`" in done.stdout
-    assert "data tiny" in done.stdout
+    assert "✓ lessons" in done.stdout
     assert "see torch" in done.stdout.splitlines()[-1]
     assert not done.stderr
 
@@ -143,55 +151,76 @@ def test_an_accelerator_is_named(monkeypatch):
 # ------------------------------------------------------------------------------------------------ the profile tiny
 
 
+def words_of(load) -> str:
+    """What the loader itself says, up to what to do."""
+    with pytest.raises((OSError, ValueError)) as caught:
+        load()
+    return str(caught.value).partition("; ")[0]
+
+
 def test_a_weight_file_that_is_not_there(data):
-    (data / "weights" / "resnet18-shapes.safetensors").unlink()
-    found = finding(doctor.our_weights(), "weights resnet18, shapes")
-    assert found.state == "missing"
-    assert "is not there: lessons 00 to 04 and 06 cannot run" in found.text
-    assert found.remedy == "`git checkout data` brings it back"
+    path = data / "weights" / "resnet18-shapes.safetensors"
+    path.unlink()
+    assert doctor.our_weights("resnet18") == Finding(
+        "weights resnet18, shapes",
+        "missing",
+        f"{path} is missing: lessons 00 to 04 and 06 cannot run",
+        "`git checkout data` brings it back",
+    )
+    assert doctor.our_weights("vgg16").state == "ok"
 
 
-def test_a_weight_file_with_one_byte_changed(data):
+def test_a_weight_file_with_one_byte_changed_is_shown_in_the_words_of_the_loader(data):
     path = data / "weights" / "resnet18-shapes.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    found = finding(doctor.our_weights(), "weights resnet18, shapes")
+    found = doctor.our_weights("resnet18")
     assert found.state == "missing"
-    assert "is damaged, its SHA-256 is not that of the card: lessons 00 to 04 and 06 cannot run" in found.text
+    assert found.text == words_of(get_weights("resnet18", "shapes").get_state_dict) + ": lessons 00 to 04 and 06 cannot run"
+    assert "is damaged or not ours: SHA-256" in found.text
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"resnet18": {"sha256": 1}}'])
 def test_cards_that_cannot_be_read(data, content):
     cards = data / "weights" / "cards.json"
     cards.unlink() if content is None else cards.write_text(content)
-    (found,) = doctor.our_weights()
+    found = doctor.our_weights("vgg16")
     assert found.state == "missing"
-    assert "cards.json cannot be read, so no lesson can run" in found.text
+    assert found.text.endswith(": lesson 05 cannot run")
+    assert ("cards.json is missing" in found.text) if content is None else ("cannot be opened (" in found.text)
+    assert found.remedy == "`git checkout data` brings it back"
 
 
 def test_a_network_without_a_card(data):
     cards = json.loads((data / "weights" / "cards.json").read_text())
     cards.pop("vgg16", None)
     (data / "weights" / "cards.json").write_text(json.dumps(cards))
-    found = finding(doctor.our_weights(), "weights vgg16, shapes")
+    found = doctor.our_weights("vgg16")
     assert found.state == "missing"
-    assert "lesson 05 cannot run" in found.text
+    assert found.text == "there are no 'shapes' weights for 'vgg16', only for ['resnet18']: lesson 05 cannot run"
 
 
 def test_a_picture_of_the_small_set_that_is_not_there(data):
     (data / "tiny" / "val" / "boat" / "boat-03.png").unlink()
     found = doctor.tiny_pictures()
     assert found.state == "missing"
-    assert "boat holds 14 of 15 pictures: no lesson that trains can run" in found.text
+    assert found.text == "479 of 480 pictures are there: no lesson that trains can run"
 
 
-def test_a_truncated_picture_of_the_small_set(data):
+def test_a_class_of_the_small_set_that_is_not_there_is_shown_in_the_words_of_the_loader(data):
+    shutil.rmtree(data / "tiny" / "val" / "boat")
+    found = doctor.tiny_pictures()
+    assert found.state == "missing"
+    assert found.text == words_of(lambda: read_samples(TINY)) + ": no lesson that trains can run"
+
+
+def test_a_truncated_picture_of_the_small_set_is_shown_in_the_words_of_the_loader(data):
     path = data / "tiny" / "test" / "car" / "car-07.png"
     path.write_bytes(path.read_bytes()[:-900])
     found = doctor.tiny_pictures()
     assert found.state == "missing"
-    assert f"{path} is damaged" in found.text
+    assert found.text == words_of(lambda: read_picture(path)) + ": no lesson that trains can run"
 
 
 def test_notebooks_that_are_not_there(tmp_path, monkeypatch):
@@ -208,7 +237,7 @@ def test_in_the_profile_full_nothing_of_tiny_is_needed(data):
     shutil.rmtree(data / "weights")
     shutil.rmtree(data / "tiny")
     found = states(doctor.examine(FULL))
-    assert found["weights shapes"] == found["data tiny"] == "optional"
+    assert found["weights resnet18, shapes"] == found["weights vgg16, shapes"] == found["data tiny"] == "optional"
 
 
 # ------------------------------------------------------------------------------------------------ the profile full
@@ -237,7 +266,7 @@ def test_without_network_the_profile_full_says_what_to_copy_where(data):
     assert found.remedy == f"fetch https://download.pytorch.org/models/{path.name} elsewhere and copy it to {path}"
     found = doctor.pictures_of_full(FULL)
     assert found.state == "missing"
-    assert f"copy it to {data / 'full' / 'eurosat'}" in found.remedy
+    assert found.remedy.startswith(f"copy it from a machine that has it to {data / 'full' / 'eurosat'}, or name a folder")
 
 
 def test_with_network_the_lessons_of_the_profile_full_will_download(data, monkeypatch):
@@ -248,15 +277,22 @@ def test_with_network_the_lessons_of_the_profile_full_will_download(data, monkey
     assert doctor.pictures_of_full(FULL).state == "warning"
 
 
-def test_imagenet_weights_are_compared_with_the_hash_in_their_name(data, monkeypatch):
+def test_imagenet_weights_that_are_damaged_are_shown_in_the_words_of_the_loader(data):
     put_imagenet(data, "resnet18-f37072fd.pth", b"not these")
-    assert doctor.imagenet(TINY, "resnet18").state == "warning"
     found = doctor.imagenet(FULL, "resnet18")
     assert found.state == "missing"
-    assert found.text.endswith("resnet18-f37072fd.pth is damaged")
-    digest = SimpleNamespace(hexdigest=lambda: "f37072fd" + "0" * 56)
-    monkeypatch.setattr("hashlib.sha256", lambda content: digest)
-    assert doctor.imagenet(FULL, "resnet18").state == "ok"
+    assert found.text == words_of(lambda: read_imagenet(get_weights("resnet18", "imagenet")))
+    assert "resnet18-f37072fd.pth is damaged" in found.text
+    assert found.remedy.startswith("delete it")
+    assert doctor.imagenet(TINY, "resnet18").state == "warning"
+
+
+def test_imagenet_weights_that_can_be_read_are_intact(data, monkeypatch):
+    content = io.BytesIO()
+    torch.save({"fc.bias": torch.zeros(3)}, content)
+    put_imagenet(data, "resnet18-f37072fd.pth", content.getvalue())
+    monkeypatch.setattr("course_utils.weights.check_file", lambda path, url: None)
+    assert doctor.imagenet(FULL, "resnet18") == Finding("weights resnet18, ImageNet", "ok", "intact, 0 MB")
 
 
 def test_no_network_is_noticed(reached):
@@ -264,25 +300,81 @@ def test_no_network_is_noticed(reached):
     assert reached
 
 
-def test_a_folder_of_ones_own(data, tmp_path):
-    for name in ("cat", "dog"):
-        (tmp_path / "mine" / name).mkdir(parents=True)
-        for i in range(4):
-            Image.new("RGB", (8, 8)).save(tmp_path / "mine" / name / f"{i}.png")
-    run = cli.settings()
-    full = type(run)(profile="full", weights="imagenet", data=str(tmp_path / "mine"))
-    assert doctor.pictures_of_full(full) == Finding(f"data {tmp_path / 'mine'}", "ok", "8 pictures of 2 classes")
-    shutil.rmtree(tmp_path / "mine" / "dog")
-    found = doctor.pictures_of_full(full)
+def noise(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8)).save(path)
+
+
+@pytest.fixture
+def mine(data) -> tuple[Path, Settings]:
+    """A folder of one's own without splits, and the profile full with it."""
+    root = data / "mine"
+    for seed in range(8):
+        noise(root / ("cat", "dog")[seed % 2] / f"{seed}.png", seed)
+    return root, replace(FULL, data=str(root))
+
+
+def test_a_folder_of_ones_own(mine):
+    root, run = mine
+    assert doctor.pictures_of_full(run) == Finding(f"data {root}", "ok", "8 pictures of 2 classes")
+    (root / "cat" / "notes.txt").touch()
+    text = "8 pictures of 2 classes, 1 files left out, such as mine/cat/notes.txt: not a picture by its name"
+    assert doctor.pictures_of_full(run) == Finding(f"data {root}", "ok", text)
+    shutil.rmtree(root / "dog")
+    found = doctor.pictures_of_full(run)
     assert found.state == "missing"
-    assert "at least two classes" in found.text
+    assert found.text == words_of(lambda: read_samples(run))
+    assert found.remedy.startswith("at least two classes")
 
 
-def test_half_a_download(data):
+def test_pictures_in_two_places_are_named(mine, tmp_path):
+    root, run = mine
+    shutil.copy(root / "cat" / "0.png", root / "dog" / "again.png")
+    found = doctor.pictures_of_full(run)
+    assert found.state == "warning"
+    assert found.text.startswith("9 pictures of 2 classes; 1 to look at: ")
+    assert "dog/again.png: one picture in 2 classes; keep it in the right one" in found.text
+
+
+def test_pictures_that_look_alike_in_two_splits_are_named(data):
+    root = data / "splits"
+    for seed in range(6):
+        noise(root / ("train", "val", "test")[seed // 2] / ("cat", "dog")[seed % 2] / f"{seed}.png", seed)
+    copy = root / "test" / "cat" / "copy.png"
+    Image.open(root / "train" / "cat" / "0.png").resize((32, 32), Image.Resampling.NEAREST).save(copy)
+    found = doctor.pictures_of_full(replace(FULL, data=str(root)))
+    assert found.state == "warning"
+    assert f"1 to look at: {root / 'train' / 'cat' / '0.png'} and {copy} look alike and lie in two splits" in found.text
+    assert "keep each picture in one place" in found.remedy
+
+
+def test_a_truncated_picture_of_ones_own(mine):
+    root, run = mine
+    path = root / "cat" / "0.png"
+    path.write_bytes(path.read_bytes()[:120])
+    found = doctor.pictures_of_full(run)
+    assert found.state == "missing"
+    assert found.text == words_of(lambda: read_picture(path))
+
+
+def test_warnings_of_the_loaders_are_shown(mine):
+    root, run = mine
+    for name in ("2019", "2020"):
+        for seed, kind in enumerate(("cat", "dog", "cat", "dog")):
+            noise(root.parent / "years" / name / kind / f"{seed}.png", 10 * int(name) + seed)
+    found = doctor.pictures_of_full(replace(run, data=str(root.parent / "years")))
+    assert found.state == "warning"
+    assert "1 to look at: " in found.text
+    assert "the classes are the outer folders (2019, 2020)" in found.text
+
+
+def test_half_a_download(data, reached):
     (data / "full" / "eurosat").mkdir(parents=True)
     found = doctor.pictures_of_full(FULL)
     assert found.state == "missing"
-    assert found.remedy == f"delete {data / 'full' / 'eurosat'} and let it be downloaded again"
+    assert found.text == f"{data / 'full' / 'eurosat'} holds 0 of the 27,000 pictures of the data set 'eurosat'"
+    assert found.remedy.startswith("delete it to have it downloaded again (about 90 MB), copy it from a machine that has it")
+    assert not reached, "the doctor downloads nothing"
 
 
 # ------------------------------------------------------------------------------------------------------- the command

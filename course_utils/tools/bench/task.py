@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from course_utils.finetune import freeze, unfreeze
-from course_utils.models import load_model, replace_head
+from course_utils.heads import replace_head
+from course_utils.models import load_model
 from course_utils.tools.bench.jobs import BATCH, Job
 from course_utils.weights import shapes_weights
 
@@ -54,7 +55,7 @@ def open_task(job: Job, folder: Path, lr: float, seed: int) -> Task:
     """The task of one training; everything about it follows from the seed."""
     transform = shapes_weights()[job.architecture].transforms()
     train, val = (ImageFolder(str(folder / split), transform) for split in ("train", "val"))
-    model = load_model(job.architecture)
+    model = load_model(job.architecture, weights="shapes")
     torch.manual_seed(seed)
     replace_head(model, len(train.classes))
     if job.learns:
