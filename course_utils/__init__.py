@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from course_utils import plots, sweeps
     from course_utils.checks import check, progress
-    from course_utils.data import Data, Pictures, in_memory, open_data, read_picture
+    from course_utils.data import Data, open_data
     from course_utils.finetune import eval_mode, freeze, param_groups, train_mode, trainable, unfreeze
+    from course_utils.folders import near_duplicates
     from course_utils.fx_split import split_frozen
     from course_utils.heads import head_name, head_of, replace_head
+    from course_utils.images import Pictures, in_memory, read_picture
     from course_utils.models import load_model, open_model, save_model
     from course_utils.precomputed import precompute
     from course_utils.prediction import predict
@@ -26,7 +28,9 @@ EXPORTS = {  # the public API: module → names
     "profiles": ("Settings", "settings"),
     "worlds": ("picture", "pictures"),
     "weights": ("get_weights",),
-    "data": ("Data", "Pictures", "in_memory", "open_data", "read_picture"),
+    "images": ("Pictures", "in_memory", "read_picture"),
+    "folders": ("near_duplicates",),
+    "data": ("Data", "open_data"),
     "heads": ("head_name", "head_of", "replace_head"),
     "models": ("load_model", "open_model", "save_model"),
     "finetune": ("eval_mode", "freeze", "param_groups", "train_mode", "trainable", "unfreeze"),
@@ -55,6 +59,7 @@ __all__ = [
     "head_of",
     "in_memory",
     "load_model",
+    "near_duplicates",
     "open_data",
     "open_model",
     "param_groups",

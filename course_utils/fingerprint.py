@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 from torchvision.datasets import DatasetFolder
 
-from course_utils.data import InMemory, Pictures
+from course_utils.images import InMemory, Pictures
 
 VERSIONS = tuple(str(library.__version__) for library in (torch, torchvision, PIL))
 LIBRARIES = ("torch", "torchvision", "builtins", "_operator", "math")  # of one version: a name stands for the same code
@@ -47,7 +47,7 @@ def fingerprint(*values: Any) -> str:
         Unrecognised: if something among `values` cannot be recognised.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for value in (VERSIONS, _source("course_utils.data"), *values):
+    for value in (VERSIONS, _source("course_utils.images"), *values):
         _add(digest, value)
     return digest.hexdigest()
 

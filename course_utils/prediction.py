@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from course_utils.data import to_rgb
 from course_utils.finetune import eval_mode
+from course_utils.images import to_rgb
 from course_utils.losses import is_single, logits_of
 from course_utils.train import device_of
 

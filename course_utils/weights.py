@@ -72,8 +72,11 @@ def shapes_weights() -> dict[str, ShapesWeights]:
     path = FOLDER / "cards.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; `git checkout data/weights` brings it back")
-    cards = json.loads(path.read_text(encoding="utf-8"))
-    return {name: ShapesWeights(name, FOLDER / card["file"], card["sha256"], card) for name, card in cards.items()}
+    try:
+        cards = json.loads(path.read_text(encoding="utf-8"))
+        return {name: ShapesWeights(name, FOLDER / card["file"], card["sha256"], card) for name, card in cards.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); `git checkout data/weights` brings it back") from error
 
 
 def get_weights(architecture: str, source: str | None) -> ShapesWeights | WeightsEnum | None:

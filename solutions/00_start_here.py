@@ -28,7 +28,7 @@ from course_utils.tools.doctor import examine, report
 run = settings()
 torch.manual_seed(run.seed)
 weights = get_weights("resnet18", run.weights)
-data = open_data(run)
+data = open_data(run, transform=weights.transforms())
 
 # %% [markdown]
 # ## Is everything here?

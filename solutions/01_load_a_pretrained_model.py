@@ -29,7 +29,7 @@ run = settings()
 torch.manual_seed(run.seed)
 weights = get_weights("resnet18", run.weights)
 transform, names = weights.transforms(), weights.meta["categories"]
-samples = open_data(run).test.dataset.samples
+samples = open_data(run, transform=transform).test.dataset.samples
 new = [read_picture(path) for path, _ in samples[:: max(1, len(samples) // 48)]]
 known = new[:: max(1, len(new) // 8)][:8]  # ImageNet's pictures do not come with its weights
 if run.weights == "shapes":

@@ -25,7 +25,7 @@ from course_utils import plots, predict, progress, read_picture, replace_head, s
 run = settings()
 torch.manual_seed(run.seed)
 weights = get_weights("resnet18", run.weights)
-data = open_data(run)
+data = open_data(run, transform=weights.transforms())
 
 # %% [markdown]
 # Here are pictures of the new task, each with its true class and, below, the answer of the network as it was pretrained. Its
@@ -83,7 +83,8 @@ print("your guess for resnet18:", guess)
 # ## Where the head lives
 #
 # Other families keep their head in other places. The names below are *dotted names*: `classifier.6` is what you write as
-# `model.classifier[6]`. `head_name` and `head_of` of this course find the head in every network for classification in torchvision.
+# `model.classifier[6]`. `head_name` and `head_of` of this course find the head in every network for classification in torchvision,
+# by following its output back to the layer that made it.
 #
 # **Guess first.** Six networks, all with 1000 classes. Which of them spends the largest share of its values on its head?
 
@@ -109,7 +110,7 @@ plots.cut_bars(shares, captions, title=title, x="share of the network's values, 
 # - **squeezenet1_1**: the head is a 1×1 convolution. It makes a map for each class, and the average of the map is the logit.
 # - **inception_v3**: in training mode it answers twice. A second, *auxiliary* head, `AuxLogits.fc`, sits in the middle; it is
 #   there to help the early layers learn. It needs the new number of classes as well. Its loss is added to the main one with
-#   a smaller weight, which the `fit` of this course does. (googlenet has two such heads.)
+#   a smaller weight (0.4, in a googlenet 0.3), which the `fit` of this course does. (googlenet has two such heads.)
 #
 # `replace_head(model, num_classes)` of this course takes care of all that. Here are heads for ten, three and two classes:
 

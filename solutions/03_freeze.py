@@ -26,7 +26,7 @@ from course_utils.worlds import WORLDS
 run = settings()
 torch.manual_seed(run.seed)
 weights = get_weights("resnet18", run.weights)
-data = open_data(run)
+data = open_data(run, transform=weights.transforms())
 
 # %% [markdown]
 # Here is a ResNet-18 with a new head, part by part. Everything you see was learnt on another task, except the head at the
@@ -155,7 +155,7 @@ drawn = [picture("shapes", name, seed=77, index=i) for name in names for i in ra
 source = torch.stack([transform(image) for image in drawn])
 old_head = load_model("resnet18", weights=run.weights).fc
 dim = v2.ColorJitter(brightness=(0.3, 0.3))  # every picture at 0.3 of its brightness
-night = open_data(run, train_transform=v2.Compose([dim, transform]))
+night = open_data(run, transform=transform, train_transform=v2.Compose([dim, transform]))
 
 
 def old_answers(model):

@@ -98,8 +98,8 @@ for name, transform in {"all four steps": by_hand, "without the last": unnormali
 # and the deviation of a batch before you train.
 #
 # From here to a loader it is two steps, `ImageFolder(folder.root, transform=recipe)` and a `DataLoader` around it. `open_data` of this
-# course does the same for train, val and test. It also skips hidden folders, refuses parts with different classes, and lists
-# the files it left out in `data.left_out`.
+# course does the same for train, val and test. It also skips hidden folders, refuses parts with different classes, lists the
+# files it left out in `data.left_out`, and names pictures that lie in two splits in `data.duplicates`.
 
 # %% [markdown]
 # ## The loop on one screen
@@ -133,7 +133,7 @@ print(f"your guess {guess:.2f}; measured {before:.3f}, then {evaluate(model, noi
 
 # %%
 torch.manual_seed(run.seed)
-data = open_data(run)  # loaders for train, val and test
+data = open_data(run, transform=weights.transforms())  # loaders for train, val and test
 model = freeze(load_model("resnet18", weights=run.weights))
 model = replace_head(model, len(data.classes)).to(run.device)
 optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.001, momentum=0.9)
@@ -286,7 +286,8 @@ print(f"pictures through the backbone: {long_way:,} the long way, then {sum(seen
 print(f"your guess {guess}; measured {(halfway - started) / (ended - halfway):.0f} times faster")
 
 # %% [markdown]
-# The pictures are counted, train and val together: ten times each, or once. Seconds differ from machine to machine, and from
+# The pictures are counted, train and val together: ten times each, or once (and a few by themselves, in which the library sees
+# whether a picture gives the same in every batch). Seconds differ from machine to machine, and from
 # run to run. (`cache=None` is there for an honest measurement: it keeps the features for this run alone. Without it, the next
 # run finds them in a folder, and the backbone has nothing left to do.)
 #

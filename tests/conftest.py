@@ -197,7 +197,9 @@ def plant() -> Callable[..., Path]:
         for label, (name, count) in enumerate(classes.items()):
             (root / name).mkdir(parents=True, exist_ok=True)
             for i in range(count):
-                Image.new("RGB", size, (40 * label, 10 * i, 200)).save(root / name / f"{i:02}{suffix}")
+                Image.new("RGB", size, (40 * label, 10 * i, sum(root.name.encode()) % 256)).save(
+                    root / name / f"{i:02}{suffix}"
+                )
         return root
 
     return plant

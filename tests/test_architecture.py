@@ -18,7 +18,7 @@ from course_utils.tools.authoring import TAGS, blank, fingerprint, read_source, 
 
 PACKAGE = HOME / "course_utils"
 LEFT_TO_RIGHT = (
-    *("errors", "files", "rng", "profiles", "worlds", "weights", "data"),
+    *("errors", "files", "rng", "profiles", "worlds", "weights", "images", "folders", "data"),
     *("trial", "heads", "models", "finetune", "losses", "train", "prediction"),
     *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "precomputed"),
     *("sweeps", "experiments", "plots", "checks", "grader"),

@@ -25,19 +25,9 @@ from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 
 from course_utils import data as data_module
-from course_utils.data import (
-    SHARES,
-    Pictures,
-    assign,
-    divide,
-    first_per_class,
-    in_memory,
-    near_duplicates,
-    open_data,
-    read_picture,
-    read_samples,
-    to_rgb,
-)
+from course_utils.data import first_per_class, open_data, read_samples
+from course_utils.folders import SHARES, assign, divide, near_duplicates
+from course_utils.images import Pictures, in_memory, read_picture, to_rgb
 from course_utils.profiles import HOME, settings
 from course_utils.weights import shapes_weights
 
@@ -771,7 +761,7 @@ def test_equal_files_and_pictures_of_one_colour_are_no_near_duplicates(tmp_path)
 
 def test_a_large_photo_is_compared_at_a_smaller_size(tmp_path, monkeypatch):
     loaded = []
-    monkeypatch.setattr(data_module, "to_rgb", lambda image: loaded.append(image.size) or to_rgb(image))
+    monkeypatch.setattr("course_utils.images.to_rgb", lambda image: loaded.append(image.size) or to_rgb(image))
     path = save(tmp_path / "a.jpg", smooth(0, 1024))
     assert near_duplicates({"train": [(path, 0)], "test": [(save(tmp_path / "b.jpg", smooth(0, 900)), 0)]})
     assert max(loaded) <= (128, 128)

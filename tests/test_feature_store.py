@@ -23,11 +23,13 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision import transforms
 
 from course_utils import feature_store, precomputed
-from course_utils.data import Pictures, list_folder, open_data
+from course_utils.data import open_data
 from course_utils.feature_store import FOLDER, MADE_BY
 from course_utils.finetune import freeze, unfreeze
+from course_utils.folders import list_folder
 from course_utils.fx_split import split_frozen
 from course_utils.heads import replace_head
+from course_utils.images import Pictures
 from course_utils.models import load_model
 from course_utils.precomputed import precompute
 from course_utils.profiles import settings

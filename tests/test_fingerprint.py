@@ -21,8 +21,9 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
 from course_utils import fingerprint as module
-from course_utils.data import Pictures, in_memory, list_folder, read_picture
 from course_utils.fingerprint import Unrecognised, fingerprint
+from course_utils.folders import list_folder
+from course_utils.images import Pictures, in_memory, read_picture
 from course_utils.weights import get_weights, image_transform
 
 plain = st.recursive(
@@ -116,7 +117,7 @@ def test_pictures_with_the_same_numbers_and_another_meaning():
 def test_code_of_the_course_that_was_edited_gives_something_else(tmp_path, monkeypatch):
     """`to_rgb` may prepare pictures in another way under the same name."""
     before = fingerprint(read_picture)
-    real = importlib.util.find_spec("course_utils.data")
+    real = importlib.util.find_spec("course_utils.images")
     edited = tmp_path / "data.py"
     edited.write_text(Path(real.origin).read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=edited))

@@ -12,8 +12,8 @@ import torch
 from torchvision.transforms import v2
 
 from course_utils import precompute, split_frozen, sweep, sweeps
-from course_utils.data import Pictures
 from course_utils.experiments import freezing
+from course_utils.images import Pictures
 from course_utils.profiles import settings
 from course_utils.rng import rng_state, same_rng_state
 

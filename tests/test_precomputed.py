@@ -20,10 +20,11 @@ from torchvision import transforms
 from torchvision.ops import StochasticDepth
 from torchvision.transforms import v2
 
-from course_utils.data import Pictures, in_memory, open_data
+from course_utils.data import open_data
 from course_utils.finetune import freeze, train_mode, unfreeze
 from course_utils.fx_split import ModelPart, split_frozen
 from course_utils.heads import head_of, replace_head
+from course_utils.images import Pictures, in_memory
 from course_utils.models import fresh, load_model
 from course_utils.precomputed import is_random, precompute
 from course_utils.profiles import settings
@@ -958,7 +959,7 @@ def test_in_memory_is_the_same_data_set(folder):
 
 def test_in_memory_reads_each_picture_once(folder, monkeypatch):
     data, read = open_data(folder), []
-    monkeypatch.setattr("course_utils.data.read_picture", lambda path: read.append(path) or Image.new("RGB", (66, 66)))
+    monkeypatch.setattr("course_utils.images.read_picture", lambda path: read.append(path) or Image.new("RGB", (66, 66)))
     kept = in_memory(data.val.dataset)
     for _ in range(3):
         list(DataLoader(kept, 4))
@@ -972,7 +973,7 @@ def test_in_memory_transforms_anew_each_time(folder):
 
 def test_in_memory_of_a_part_reads_that_part(folder, monkeypatch):
     data, read = open_data(folder), []
-    monkeypatch.setattr("course_utils.data.read_picture", lambda path: read.append(path) or Image.new("RGB", (66, 66)))
+    monkeypatch.setattr("course_utils.images.read_picture", lambda path: read.append(path) or Image.new("RGB", (66, 66)))
     part = torch.utils.data.Subset(torch.utils.data.Subset(data.val.dataset, range(2, 12)), [0, 5])
     kept = in_memory(part)
     assert read == [data.val.dataset.samples[i][0] for i in (2, 7)]

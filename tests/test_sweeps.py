@@ -16,8 +16,8 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 from torchvision.transforms import v2
 
 from course_utils import freeze, precompute, split_frozen, sweep, sweeps
-from course_utils.data import InMemory
 from course_utils.experiments import freezing
+from course_utils.images import InMemory
 from course_utils.rng import rng_state, same_rng_state
 from course_utils.train import evaluate, train_one_epoch
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_utils.data import read_picture
+from course_utils.images import read_picture
 from course_utils.profiles import HOME
 from course_utils.worlds import TINY, WORLDS, picture, pictures, write_tiny
 

@@ -20,14 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, Subset
 
-from course_utils.data import in_memory, open_data
+from course_utils.data import open_data
 from course_utils.files import write_atomic
 from course_utils.finetune import freeze, unfreeze
 from course_utils.heads import replace_head
+from course_utils.images import in_memory
 from course_utils.models import load_model
 from course_utils.profiles import HOME, Settings, settings
 from course_utils.rng import preserve_rng_state, seed_all
 from course_utils.sweeps import Row, sweep
+from course_utils.weights import get_weights
 
 FOLDER = HOME / "data" / "sweeps"
 
@@ -67,7 +69,8 @@ class FixedUpdatesSampler(Sampler[list[int]]):
 
 def open_splits(run: Settings, per_class: int) -> dict[str, DataLoader]:
     """Loaders of "train" (`per_class` pictures of each class, 48 batches), "val" and "test" (45 of each class at most)."""
-    data = open_data(run, per_class=per_class)
+    weights: Any = get_weights("resnet18", run.weights)
+    data = open_data(run, per_class=per_class, transform=weights.transforms())
     train, val, test = (in_memory(at_most(loader.dataset)) for loader in (data.train, data.val, data.test))
     own = torch.Generator()  # DataLoader draws a number from it; the order comes from torch's own generator
     shuffled = DataLoader(train, batch_sampler=FixedUpdatesSampler(len(train)), generator=own)

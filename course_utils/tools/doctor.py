@@ -187,7 +187,8 @@ def our_weights(name: str) -> Finding:
 
 
 def tiny_pictures() -> Finding:
-    from course_utils.data import read_picture, read_samples
+    from course_utils.data import read_samples
+    from course_utils.images import read_picture
     from course_utils.worlds import TINY, WORLDS
 
     def load() -> str:
@@ -257,7 +258,8 @@ def pictures_of_full(run: Settings) -> Finding:
 
 def read_pictures(run: Settings) -> Finding:
     """How many pictures there are, and which of them lie, or nearly so, in two splits or two classes."""
-    from course_utils.data import find_duplicates, near_duplicates, read_samples
+    from course_utils.data import read_samples
+    from course_utils.folders import find_duplicates, near_duplicates
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

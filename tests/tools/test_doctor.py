@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from course_utils.data import read_picture, read_samples
+from course_utils.data import read_samples
+from course_utils.images import read_picture
 from course_utils.profiles import HOME, PROFILES, Settings
 from course_utils.tools import cli, doctor
 from course_utils.tools.doctor import Finding
@@ -188,7 +189,7 @@ def test_cards_that_cannot_be_read(data, content):
     found = doctor.our_weights("vgg16")
     assert found.state == "missing"
     assert found.text.endswith(": lesson 05 cannot run")
-    assert ("cards.json is missing" in found.text) if content is None else ("cannot be opened (" in found.text)
+    assert ("cards.json is missing" in found.text) if content is None else ("cannot be read (" in found.text)
     assert found.remedy == "`git checkout data` brings it back"
 
 
