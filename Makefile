@@ -3,7 +3,7 @@
 #   make PYTHON=python3.12 setup                  another Python
 BIN := .venv/bin
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
-TESTS := --numprocesses 2 --dist loadscope --nbval-lax --nbval-current-env --nbval-cell-timeout 300
+TESTS := --numprocesses 2 --dist loadscope --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout 300
 
 .DEFAULT_GOAL := lab
 .PHONY: lab test run setup build lint weights

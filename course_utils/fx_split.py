@@ -47,6 +47,9 @@ def split_frozen(model: nn.Module, images: Tensor | None = None) -> Split:
     by `torch.fx`, that differs in any of these, or whose first layer learns, is not cut: `frozen` then hands on the pictures,
     `learning` is `model`, and a warning says why. `model` is left as it was found.
 
+    What nobody can see from outside stays unseen: noise at one run in ten from a generator that only a global variable holds,
+    a counter in a closure that changes the model's ways after many runs, what one picture leaves in another below rounding.
+
     Args:
         images: a few pictures as the model takes them, (batch, channels, height, width), for this comparison; left out,
             they are drawn, in the first of the usual sizes at which the model runs.

@@ -1025,13 +1025,6 @@ def distances_between_pictures(self, x):
     return x * torch.cdist(flat, flat).softmax(1).sum(0).view(-1, 1, 1, 1)
 
 
-@between(sides=("frozen",))
-def mixed_and_then_nearly_normalised_away(self, x):
-    flat = x.flatten(1)
-    x = x * torch.cdist(flat, flat).softmax(1).sum(0).view(-1, 1, 1, 1)
-    return F.group_norm(F.group_norm(x, 2), 2)
-
-
 @between()
 def similarities_between_pictures(self, x):
     return x + torch.einsum("bchw,achw->bachw", x, x).mean(1)
@@ -2655,6 +2648,27 @@ def filters_made_by_what_learns() -> Case:
             return F.conv2d(x, self.maker(self.seed).view(4, 4, 1, 1))
 
     return net(Model, "maker", "head")
+
+
+@quirk
+def frozen_part_that_writes_what_is_there_already() -> Case:
+    class Part(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            self.norm.running_mean.zero_()
+            return self.norm(x)
+
+    class Model(Net):
+        def prepare(self):
+            self.part = Part()
+
+        def between(self, x):
+            return self.part(x)
+
+    return net(Model)
 
 
 @quirk

@@ -29,6 +29,18 @@ def warm():
     started.close()
 
 
+@pytest.fixture(scope="module")
+def bare():
+    """A warm process without namespaces, and the folder of the one before it, which was killed."""
+    killed = evidence.Zygote("none")
+    killed.process.kill()
+    killed.close()
+    assert os.path.isdir(killed.folder)
+    started = evidence.Zygote("none")
+    yield started, killed.folder
+    started.close()
+
+
 def test_it_has_all_layers_and_one_thread(warm):
     assert set(warm.layers) >= {"ZY", "NS", "RO", "TMP", "CAP", "LL", "SC", "RL"}
     assert len(os.listdir(f"/proc/{warm.process.pid}/task")) == 1
@@ -109,9 +121,14 @@ def test_two_boxes_know_nothing_of_each_other(warm):
     assert said == [{}, {}]
 
 
-def test_a_killed_keeper_leaves_no_process_and_no_file():
+def test_what_a_killed_warm_process_leaves_the_next_one_removes(bare):
+    _, left = bare
+    assert not os.path.exists(left)
+
+
+def test_a_killed_keeper_leaves_no_process_and_no_file(bare):
     """Not even where no namespace ends with it: the warm process takes over, and goes on."""
-    started = evidence.Zygote("none")
+    started, _ = bare
     cell = "import os, time\nopen('file', 'w').close()\nif not os.fork():\n    os.setsid()\n    time.sleep(100)"
     place = evidence.Box(started)
     place.receive("", ("ready",), 60)
@@ -128,25 +145,15 @@ def test_a_killed_keeper_leaves_no_process_and_no_file():
     again = evidence.Box(started)
     again.receive("", ("ready",), 60)
     assert again.close() == "E"
-    started.close()
 
 
 def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_what_a_killed_warm_process_leaves_the_next_one_removes():
-    killed = evidence.Zygote("none")
-    killed.process.kill()
-    killed.close()
-    assert os.path.isdir(killed.folder)
-    evidence.Zygote("none").close()
-    assert not os.path.exists(killed.folder)
-
-
-def test_it_goes_with_its_worker():
-    """No letter is needed: when the worker's end of the socket is closed, process and folder are gone."""
-    started = evidence.Zygote("none")
+def test_it_goes_with_its_worker(bare):
+    """No letter is needed: when the worker's end of the socket is closed, process, boxes and folder are gone."""
+    started, _ = bare  # the last test that needs it
     place = evidence.Box(started)
     place.receive("", ("ready",), 60)
     inside = box.descendants(started.process.pid)
@@ -158,6 +165,7 @@ def test_it_goes_with_its_worker():
         time.sleep(0.1)
     assert inside
     assert not [process for process in inside if Path(f"/proc/{process}").exists()]
+    assert not os.path.exists(started.folder)
 
 
 def test_memory_of_a_process():
