@@ -104,6 +104,8 @@ def sample(tensor: Tensor) -> Tensor:
 
 def _seen(value: Any) -> Any:
     """`value` as it is now, so that a later change of it shows."""
+    if type(value) in PLAIN or (type(value) is tuple and all(type(item) in PLAIN for item in value)):
+        return value
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, torch.Generator):
@@ -293,7 +295,7 @@ def first_difference(model: nn.Module, cut: Parts, images: Tensor) -> str | None
     return f"{what} changes in training and is needed by the frozen part" if what else why_not_fixed(frozen, images)
 
 
-def why_not_fixed(frozen: nn.Module, images: Tensor) -> str | None:
+def why_not_fixed(frozen: nn.Module, images: Tensor, *, in_double: bool = True) -> str | None:
     """Why what `frozen` makes of a picture is not the same each time and in each batch, in words, or None."""
     state, drawn, versions = state_of(frozen), rng_state(), _versions(frozen)
     features = _tensors(frozen(images.clone()))
@@ -305,8 +307,9 @@ def why_not_fixed(frozen: nn.Module, images: Tensor) -> str | None:
         return f"its frozen part changes {what} at each run"
     if any(part.shape[:1] != images.shape[:1] for part in features):
         return f"its frozen part makes {[tuple(p.shape) for p in features]} of {len(images)} pictures, not one row for each"
-    frozen, images = _in_double(frozen, images)
-    features = _tensors(frozen(images.clone()))
+    if in_double:
+        frozen, images = _in_double(frozen, images)
+        features = _tensors(frozen(images.clone()))
     for i in range(len(images)):
         if not is_alone(frozen, images, features, i):
             return "its frozen part makes something else of a picture in another batch, or each time"

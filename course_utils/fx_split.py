@@ -21,6 +21,7 @@ from course_utils.equivalence import (
     first_difference,
     memory_of,
     stateful_parts,
+    why_not_fixed,
 )
 from course_utils.finetune import eval_mode, train_mode
 from course_utils.fx_trace import HOOKS, Trace, Untraceable, attribute, compiled, has_hooks_of_ones_own
@@ -247,7 +248,7 @@ class Origin:
         """Why the parts do not do on these pictures what the model does, in words, or None; asked once for each size."""
         if images.shape[1:] in self.looked_at:
             return None
-        why = difference_on(self.model, frozen, self.learning, images)
+        why = why_not_fixed(frozen, images, in_double=False) or difference_on(self.model, frozen, self.learning, images)
         if not why:
             self.looked_at.add(images.shape[1:])
         return why

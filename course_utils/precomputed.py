@@ -14,7 +14,7 @@ import math
 import os
 import pickle
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from course_utils import feature_store
-from course_utils.equivalence import config_of, is_alone, same, sample, why_not_fixed
+from course_utils.equivalence import config_of, difference, is_alone, same, sample, why_not_fixed
 from course_utils.feature_store import Features, keep, plan_for, store, stored
 from course_utils.fingerprint import Unrecognised, fingerprint
 from course_utils.fx_split import FrozenPart, ModelPart
@@ -59,11 +59,14 @@ class FeatureLoader(DataLoader):
             pin_memory=loader.pin_memory,
             generator=loader.generator,
         )
-        self.made_by = Witness(frozen, loader)
+        self.made_by, self.epochs = Witness(frozen, loader), 0
 
     def __iter__(self) -> Any:
-        epoch = self.dataset.epoch = self.dataset.epoch + 1
-        why = self.made_by.objection(thorough=epoch & (epoch - 1) == 0)  # epochs 1, 2, 4, 8, …: a picture takes its time
+        self.dataset.epoch += 1
+        self.epochs += 1
+        often = self.epochs <= 32 or self.epochs % 8 == 0  # in a long sweep looking would cost as much as learning
+        thorough = self.epochs & (self.epochs - 1) == 0  # epochs 1, 2, 4, 8, …: a picture takes its time
+        why = self.made_by.objection(sampled=often, thorough=thorough)
         if why:
             raise ValueError(f"these features are out of date: {why}; split and precompute again")
         return super().__iter__()
@@ -82,7 +85,7 @@ class Witness:
             images, _ = _batch(loader.collate_fn([loader.dataset[0]]))
         self.image = to_device(images, device_of(frozen))
         self.features = self.run()
-        self.before, self.hooks = _values(frozen), _hooks(frozen)
+        self.before, self.samples, self.hooks = _identities(frozen), _samples(frozen), _hooks(frozen)
 
     def run(self) -> Sequence[Tensor]:
         """What the frozen part makes of the one picture, now."""
@@ -90,16 +93,19 @@ class Witness:
             made = self.frozen(self.image.clone())
         return [made] if isinstance(made, Tensor) else list(made)
 
-    def objection(self, *, thorough: bool) -> str | None:
-        """Why the features are not what the model would make now, in words, or None; `thorough` runs the one picture again."""
+    def objection(self, *, sampled: bool = True, thorough: bool) -> str | None:
+        """Why the features are not what the model would make now, in words, or None.
+
+        Args:
+            sampled: also look at a few of the values: what goes around torch (`.data`, a numpy array) shows there alone.
+            thorough: also run the one picture again.
+        """
         if isinstance(self.frozen, FrozenPart) and (what := self.frozen.origin.changed()):
             return f"{what} of the model is not what it was when the model was split"
-        now = _values(self.frozen)
-        for name, value in self.before.items():
-            if now.get(name) != value:
-                return f"{name} of the frozen part has changed since, or was set free"
-        if now.keys() != self.before.keys():
-            return "the frozen part has other layers than before"
+        now = _identities(self.frozen)
+        what = difference(self.before, now) or (difference(self.samples, _samples(self.frozen)) if sampled else None)
+        if what:
+            return f"{what} of the frozen part has changed since, or was set free"
         if (thorough or _hooks(self.frozen) != self.hooks) and not all(map(same, self.run(), self.features)):
             return "the frozen part makes something else of a picture now"
         return None
@@ -109,24 +115,24 @@ def _hooks(frozen: nn.Module) -> int:
     return sum(len(getattr(module, name)) for module in frozen.modules() for name in HOOKS)
 
 
-def _values(frozen: nn.Module) -> dict[str, Hashable]:
-    """For each tensor and number of a frozen part something that differs when it was changed or replaced, as quick as it can.
-
-    `_version` counts changes that torch knows of; what goes around it (`.data`, a numpy array of the same memory) shows in a
-    few of the values.
-    """
-    tensors = dict(chain(frozen.named_parameters(), frozen.named_buffers()))
-    samples = [sample(tensor) for tensor in tensors.values()]
-    values = iter(torch.cat(samples).tolist() if samples else [])
-    found: dict[str, Hashable] = {}
-    for (name, tensor), few in zip(tensors.items(), samples, strict=True):
-        numbers = tuple(repr(next(values)) for _ in few)  # as text, in which NaN equals NaN
-        found[name] = (id(tensor), tensor._version, tensor.data_ptr(), tensor.requires_grad, numbers)
+def _identities(frozen: nn.Module) -> dict[str, Any]:
+    """For each tensor and number of a frozen part something that differs when torch knows that it was changed or replaced."""
+    found: dict[str, Any] = {}
+    for name, tensor in chain(frozen.named_parameters(), frozen.named_buffers()):
+        found[name] = (id(tensor), tensor._version, tensor.data_ptr(), tensor.requires_grad)
     for name, module in frozen.named_modules():
         found[f"the module {name}"] = id(module)
         if not isinstance(module, ModelPart):
             found |= {f"{name}.{key}": value for key, value in config_of(module).items() if key != "all_parameters"}
     return found
+
+
+def _samples(frozen: nn.Module) -> dict[str, Any]:
+    """A few of the values of each tensor, as text, in which NaN equals NaN."""
+    tensors = dict(chain(frozen.named_parameters(), frozen.named_buffers()))
+    samples = [sample(tensor) for tensor in tensors.values()]
+    values = iter(torch.cat(samples).tolist() if samples else [])
+    return {name: repr([next(values) for _ in few]) for name, few in zip(tensors, samples, strict=True)}
 
 
 # ----------------------------------------------------------------------------------------------------------- precompute
@@ -240,9 +246,8 @@ def _check_frozen(frozen: nn.Module, loader: DataLoader) -> None:
     """On the first pictures: does the frozen part give the same each time, whatever the batch, and what the model gives?"""
     count = min(2, len(loader.dataset), _batch_size(loader))  # type: ignore[arg-type]
     images = to_device(_batch(loader.collate_fn([loader.dataset[i] for i in range(count)]))[0], device_of(frozen))
-    why = why_not_fixed(frozen, images)
-    if not why and isinstance(frozen, FrozenPart):
-        why = frozen.origin.objection(frozen, images)
+    origin = getattr(frozen, "origin", None)  # of a part that split_frozen made
+    why = origin.objection(frozen, images) if origin else why_not_fixed(frozen, images)
     if why:
         raise ValueError(f"nothing can be precomputed: {why}; train on the pictures themselves: fit(model, …)")
 
