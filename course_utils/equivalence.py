@@ -24,6 +24,7 @@ from course_utils.trial import input_shapes
 State = dict[str, Any]  # what was seen, under the words that name it
 UNCOPYABLE = (type(threading.Lock()), type(threading.RLock()), threading.Thread, io.TextIOWrapper, io.BufferedIOBase, io.FileIO)
 PLAIN = (type(None), bool, int, float, str)  # what a model may return beside tensors
+OF_TORCH = frozenset(vars(nn.Module()))  # attributes that torch itself gives to every module
 
 
 def copy_of(model: Any) -> Any:
@@ -78,8 +79,7 @@ def state_of(model: nn.Module) -> State:
 
 def attributes_of(module: nn.Module) -> dict[str, Any]:
     """What a module keeps beside parameters, buffers and parts: numbers, texts, tensors, lists, generators, objects."""
-    own = vars(nn.Module()).keys()
-    return {name: value for name, value in vars(module).items() if name not in own}
+    return {name: value for name, value in vars(module).items() if name not in OF_TORCH}
 
 
 def config_of(module: nn.Module) -> dict[str, Any]:
@@ -89,17 +89,17 @@ def config_of(module: nn.Module) -> dict[str, Any]:
     found: dict[str, Any] = {"code": (id(type(module).forward), *methods.values())}
     for name, value in attributes.items():
         if name not in methods:
-            found[name] = repr(sample(value).tolist()) if isinstance(value, Tensor) else _seen(value)
+            found[name] = repr(sample(value).double().tolist()) if isinstance(value, Tensor) else _seen(value)
     return found
 
 
 def sample(tensor: Tensor) -> Tensor:
-    """Up to eight of the values, from all over the tensor, as it lies in memory."""
+    """Up to eight of the values, from all over the tensor, as it lies in memory; of a dense one a view."""
     tensor = tensor.detach()
     dense = 0 not in tensor.stride() and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
     flat = tensor.as_strided((tensor.numel(),), (1,)) if dense else tensor.reshape(-1)
     chosen = flat[:: max(1, flat.numel() // 8)][:8]
-    return (torch.view_as_real(chosen).reshape(-1) if chosen.is_complex() else chosen).double()
+    return torch.view_as_real(chosen).reshape(-1) if chosen.is_complex() else chosen
 
 
 def _seen(value: Any) -> Any:
@@ -109,7 +109,7 @@ def _seen(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, torch.Generator):
-        return value.get_state()
+        return value.get_state().numpy().tobytes()
     content = io.BytesIO()
     try:
         StatePickler(content).dump(value)
@@ -308,8 +308,7 @@ def why_not_fixed(frozen: nn.Module, images: Tensor, *, in_double: bool = True) 
     if any(part.shape[:1] != images.shape[:1] for part in features):
         return f"its frozen part makes {[tuple(p.shape) for p in features]} of {len(images)} pictures, not one row for each"
     if in_double:
-        frozen, images = _in_double(frozen, images)
-        features = _tensors(frozen(images.clone()))
+        frozen, images, features = _in_double(frozen, images, features)
     for i in range(len(images)):
         if not is_alone(frozen, images, features, i):
             return "its frozen part makes something else of a picture in another batch, or each time"
@@ -320,17 +319,16 @@ def _versions(frozen: nn.Module) -> State:
     return {name: t._version for name, t in (*frozen.named_parameters(), *frozen.named_buffers()) if not t.is_inference()}
 
 
-def _in_double(frozen: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
-    """A copy with twice the digits, if it is not too large: what other pictures leave in one cannot hide there."""
+def _in_double(frozen: nn.Module, images: Tensor, features: Sequence[Tensor]) -> tuple[nn.Module, Tensor, Sequence[Tensor]]:
+    """All three with twice the digits, if it is not too large: what other pictures leave in one cannot hide there."""
     size = sum(parameter.numel() for parameter in frozen.parameters())
     if size > 30e6 or images.dtype != torch.float32 or images.device.type == "mps":
-        return frozen, images
+        return frozen, images, features
     try:
         doubled = copy.deepcopy(frozen, {id(getattr(frozen, "origin", None)): None}).double()
-        doubled(images.double())
+        return doubled, images.double(), _tensors(doubled(images.double()))
     except Exception:  # its code asks for another type of numbers
-        return frozen, images
-    return doubled, images.double()
+        return frozen, images, features
 
 
 def is_alone(frozen: nn.Module, images: Tensor, features: Sequence[Tensor], i: int) -> bool:

@@ -269,7 +269,7 @@ class Origin:
     def changed(self) -> str | None:
         """The name of the first thing that is not what it was, or None."""
         now = self.now()
-        return next((name for name in self.before if self.before[name] != now.get(name)), None)
+        return next((name for name, value in self.before.items() if value != now.get(name)), None)
 
 
 def _surface(module: nn.Module, called: bool) -> dict[str, Any]:

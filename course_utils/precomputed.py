@@ -34,6 +34,7 @@ from course_utils.rng import preserve_rng_state, rng_state, same_rng_state, seed
 from course_utils.train import device_of, progress, to_device
 
 CACHE = HOME / ".course"
+SELDOM = {1, 2, *(8**i for i in range(1, 12))}  # batches and epochs at which one picture is run by itself
 FEW, MANY = 8, 32  # pictures of which each is read twice, to see whether reading is random
 
 ONE_AT_A_TIME = threading.Lock()  # the generators of random numbers are those of the whole process
@@ -64,9 +65,7 @@ class FeatureLoader(DataLoader):
     def __iter__(self) -> Any:
         self.dataset.epoch += 1
         self.epochs += 1
-        often = self.epochs <= 32 or self.epochs % 8 == 0  # in a long sweep looking would cost as much as learning
-        thorough = self.epochs & (self.epochs - 1) == 0  # epochs 1, 2, 4, 8, …: a picture takes its time
-        why = self.made_by.objection(sampled=often, thorough=thorough)
+        why = self.made_by.objection(thorough=self.epochs in SELDOM)  # a picture takes its time
         if why:
             raise ValueError(f"these features are out of date: {why}; split and precompute again")
         return super().__iter__()
@@ -85,7 +84,7 @@ class Witness:
             images, _ = _batch(loader.collate_fn([loader.dataset[0]]))
         self.image = to_device(images, device_of(frozen))
         self.features = self.run()
-        self.before, self.samples, self.hooks = _identities(frozen), _samples(frozen), _hooks(frozen)
+        self.before, self.samples, self.hooks = _identities(frozen), Samples(frozen), _hooks(frozen)
 
     def run(self) -> Sequence[Tensor]:
         """What the frozen part makes of the one picture, now."""
@@ -93,17 +92,17 @@ class Witness:
             made = self.frozen(self.image.clone())
         return [made] if isinstance(made, Tensor) else list(made)
 
-    def objection(self, *, sampled: bool = True, thorough: bool) -> str | None:
+    def objection(self, *, thorough: bool) -> str | None:
         """Why the features are not what the model would make now, in words, or None.
 
         Args:
-            sampled: also look at a few of the values: what goes around torch (`.data`, a numpy array) shows there alone.
             thorough: also run the one picture again.
         """
         if isinstance(self.frozen, FrozenPart) and (what := self.frozen.origin.changed()):
             return f"{what} of the model is not what it was when the model was split"
         now = _identities(self.frozen)
-        what = difference(self.before, now) or (difference(self.samples, _samples(self.frozen)) if sampled else None)
+        what = difference(self.before, now) if self.before != now else None  # `difference` takes longer: to it NaN is NaN
+        what = what or self.samples.changed()  # what goes around torch (`.data`, a numpy array) shows there alone
         if what:
             return f"{what} of the frozen part has changed since, or was set free"
         if (thorough or _hooks(self.frozen) != self.hooks) and not all(map(same, self.run(), self.features)):
@@ -127,12 +126,27 @@ def _identities(frozen: nn.Module) -> dict[str, Any]:
     return found
 
 
-def _samples(frozen: nn.Module) -> dict[str, Any]:
-    """A few of the values of each tensor, as text, in which NaN equals NaN."""
-    tensors = dict(chain(frozen.named_parameters(), frozen.named_buffers()))
-    samples = [sample(tensor) for tensor in tensors.values()]
-    values = iter(torch.cat(samples).tolist() if samples else [])
-    return {name: repr([next(values) for _ in few]) for name, few in zip(tensors, samples, strict=True)}
+class Samples:
+    """A few of the values of each tensor of a frozen part, which lie where they lay as long as `_identities` stay the same."""
+
+    def __init__(self, frozen: nn.Module):
+        groups: dict[Any, dict[str, Tensor]] = {}  # by type and device, so that one call reads many
+        for name, tensor in chain(frozen.named_parameters(), frozen.named_buffers()):
+            if tensor.numel():
+                groups.setdefault((tensor.dtype, tensor.device), {})[name] = sample(tensor)
+        self.groups = list(groups.values())
+        self.before = self.now()
+
+    def now(self) -> list[Tensor]:
+        return [torch.cat(list(group.values())).view(torch.uint8) for group in self.groups]  # as bytes NaN equals NaN
+
+    def changed(self) -> str | None:
+        """The name of the first tensor whose values are not what they were, or None."""
+        for group, before, now in zip(self.groups, self.before, self.now(), strict=True):
+            if not torch.equal(before, now):
+                owners = [name for name, values in group.items() for _ in range(values.numel() * values.element_size())]
+                return owners[int((before != now).nonzero()[0])]
+        return None
 
 
 # ----------------------------------------------------------------------------------------------------------- precompute
@@ -315,8 +329,8 @@ def _runs(frozen: nn.Module, loader: DataLoader, views: int, half: bool) -> Iter
             with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=half and device.type == "cuda"):
                 made = frozen(images.clone())
                 parts = [made] if isinstance(made, Tensor) else list(made)
-                if number & (number - 1) == 0 and not is_alone(frozen, images, parts, len(images) - 1):
-                    raise ValueError(NOT_ALONE)  # batches 1, 2, 4, 8, …: a picture takes its time
+                if number in SELDOM and not is_alone(frozen, images, parts, len(images) - 1):
+                    raise ValueError(NOT_ALONE)
             if not same_rng_state(before, rng_state()):
                 raise ValueError("the frozen part draws random numbers, so it would give something else in each epoch")
             yield [*(_row_for_each(part, len(labels), half) for part in parts), labels]
