@@ -1,6 +1,8 @@
 """The worked example of CONTRIBUTING.md builds, is checked, and tells its wrong answers from its right ones."""
 
+import importlib.util
 import re
+import sys
 
 import pytest
 
@@ -39,12 +41,33 @@ def test_with_its_answer_it_passes_and_without_it_is_to_do(example, capsys):
     assert "argmax" not in "".join(cell.source for cell in learners.cells)
 
 
-def test_its_wrong_and_right_answers(example):
-    module = checks.lesson_module("90")
-    (check,) = module.CHECKS
-    for answer, words in module.WRONG["90.1"]:
-        verdict, why = checks.verdict_of(check, answer)
-        assert verdict == "not yet", answer.__name__
-        assert words in why
-    for answer in module.RIGHT["90.1"]:
-        assert checks.verdict_of(check, answer) == ("passed", "")
+def test_its_wrong_and_right_answers(example, monkeypatch):
+    answers = load("answers", HOME / "tests" / "checks" / "answers.py")
+    monkeypatch.setattr(answers, "__file__", str(example / "tests" / "checks" / "answers.py"))
+    monkeypatch.setitem(answers.SOURCES, "90", example / "solutions" / "90_count_hits.py")
+    (check,) = checks.lesson_module("90").CHECKS
+    monkeypatch.setitem(answers.CHECKS, "90.1", check)
+    for answer in answers.wrong("90.1"):
+        verdict, why = checks.verdict_of(check, answer.function)
+        assert verdict == "not yet", answer
+        assert answer.words in why
+    for answer in answers.right("90.1"):
+        assert checks.verdict_of(check, answer.function) == ("passed", ""), answer
+    mutants = load("mutants", HOME / "tests" / "checks" / "mutants.py").mutants(answers.cell_of("90.1"))
+    passed = [line for line, text in mutants if verdict_on(check, answers, text) == "passed"]
+    assert passed == list(answers.equivalent("90.1"))
+
+
+def load(name: str, path):
+    spec = importlib.util.spec_from_file_location(f"contributing_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def verdict_on(check, answers, text: str) -> str:
+    try:
+        return checks.verdict_of(check, answers.run("90.1", text))[0]
+    except Exception as error:  # the cell itself stops
+        return type(error).__name__

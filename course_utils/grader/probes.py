@@ -71,18 +71,25 @@ def probe_text(check: Check) -> str:
     Raises:
         ValueError: if the probe needs something of its file that may not travel.
     """
-    name = check.probe.__name__
-    parts = definitions(text_of(sys.modules[check.probe.__module__]))
-    wanted, places = [name], set()
+    roots = [part.__name__ for part in check.parts or (check.probe,)]
+    parts = definitions(text_of(sys.modules[(check.parts or (check.probe,))[0].__module__]))
+    wanted, places = list(roots), set()
     for one in wanted:
         if one in parts:
             place, node = parts[one]
-            if not may_travel(node) and one != name:
+            if not may_travel(node) and one not in roots:
                 raise ValueError(f"the probe of {check.id} uses {one}, which stays with the judge: mark it with @beside")
             places.add(place)
             wanted += sorted(names_in(node) - set(wanted))
     nodes = {place: node for place, node in parts.values() if place in places}
-    return "from __future__ import annotations\n" + "\n".join(ast.unparse(nodes[place]) for place in sorted(nodes))
+    text = "from __future__ import annotations\n" + "\n".join(ast.unparse(nodes[place]) for place in sorted(nodes))
+    return text + (ASKING.format(cases=roots[0], ask=roots[1]) if check.parts else "")
+
+
+ASKING = """
+def probe(answer, rng):
+    return [{ask}(answer, case) for case in {cases}(rng)]
+"""
 
 
 @cache

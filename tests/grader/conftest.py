@@ -1,7 +1,8 @@
-"""Lets the tests of the grader import what stands beside them, and the attacks."""
+"""Lets the tests of the grader import what stands beside them, the attacks, and the checks' answers."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.append(str(Path(__file__).parent.parent / "attacks"))
+for folder in ("attacks", "checks"):
+    sys.path.append(str(Path(__file__).parent.parent / folder))

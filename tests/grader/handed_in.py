@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from pathlib import Path
+
+from answers import Answer, right, wrong
 
 from course_utils.checks import lesson_module
 from course_utils.grader import box
@@ -23,24 +24,14 @@ def notebook(lesson: str, cells: dict[str, str], folder: str = "notebooks") -> b
     return json.dumps(content).encode()
 
 
-def cell_of(lesson: str, function: object, answer: str) -> str:
-    """A cell that holds one of the answers shipped with the checks, and all that it needs."""
-    module = lesson_module(lesson)
-    name = getattr(function, "__name__", "")
-    text = inspect.getsource(module) if hasattr(module, name) else ""
-    return f"{text.replace('from __future__ import annotations', '')}\n\n\n{answer} = {name}\n"
-
-
-def shipped(lesson: str) -> list[dict[str, tuple[str, str]]]:
-    """Notebooks made of the shipped answers: for each exercise the text of its cell, and words of the verdict ("" if right)."""
-    module, found = lesson_module(lesson), []
-    for check in module.CHECKS:
-        answers = [(function, words) for function, words in module.WRONG[check.id]]
-        answers += [(function, "") for function in module.RIGHT[check.id]]
-        usable = [(function, words) for function, words in answers if hasattr(module, getattr(function, "__name__", "-"))]
-        for number, (function, words) in enumerate(usable):
+def shipped(lesson: str) -> list[dict[str, Answer]]:
+    """Notebooks made of the answers that the checks are tried with, one of each exercise in each."""
+    found: list[dict[str, Answer]] = []
+    for check in lesson_module(lesson).CHECKS:
+        usable = [answer for answer in (*wrong(check.id), *right(check.id)) if answer.cell]
+        for number, answer in enumerate(usable):
             found += [{}] if number == len(found) else []
-            found[number][check.id] = cell_of(lesson, function, check.answer), words
+            found[number][check.id] = answer
     return found
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import distributed
 import pytest
-from handed_in import cell_of, notebook, processes, shipped, states
+from answers import wrong
+from handed_in import notebook, processes, shipped, states
 from test_attacks import ATTACKS, CANARY, HIDDEN
 from test_attacks import notebook as attacked
 
@@ -88,17 +89,16 @@ def shipped_answers() -> Iterator[Handed]:
     for lesson in lessons():
         for cells in shipped(lesson):
             expected = dict.fromkeys(ids(lesson), TO_DO)
-            expected |= {id: NOT_RIGHT if words else PASSED for id, (_, words) in cells.items()}
-            yield Handed("shipped", notebook(lesson, {id: cell for id, (cell, _) in cells.items()}), expected)
+            expected |= {id: NOT_RIGHT if answer.words else PASSED for id, answer in cells.items()}
+            yield Handed("shipped", notebook(lesson, {id: answer.cell for id, answer in cells.items()}), expected)
 
 
 def one_wrong() -> Iterator[Handed]:
     """Solved lessons with one wrong answer among them."""
     for lesson in lessons():
-        module = lesson_module(lesson)
-        for check in module.CHECKS:
-            function = next(function for function, _ in module.WRONG[check.id] if hasattr(module, function.__name__))
-            blob = notebook(lesson, {check.id: cell_of(lesson, function, check.answer)}, "solutions")
+        for check in lesson_module(lesson).CHECKS:
+            cell = next(answer.cell for answer in wrong(check.id) if answer.cell)
+            blob = notebook(lesson, {check.id: cell}, "solutions")
             yield Handed("one wrong", blob, dict.fromkeys(ids(lesson), PASSED) | {check.id: NOT_RIGHT})
 
 

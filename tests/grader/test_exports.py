@@ -13,8 +13,9 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from answers import right
 
-from course_utils.checks import all_checks, lesson_module, score
+from course_utils.checks import all_checks, score
 from course_utils.grader.submission import read_answers
 from course_utils.profiles import HOME
 from course_utils.tools import cli
@@ -236,7 +237,7 @@ def test_points_for_graders_that_read_a_number(capsys):
     def blank(*_):
         raise NotImplementedError("Your turn.")
 
-    answer = lesson_module("03").RIGHT["03.3"][0]
+    answer = right("03.3")[0].function
     assert score("03.3", answer) == 1
     assert score("03.3", answer, points=3) == 3
     assert score("03.3", blank) == score("03.3", None) == score("99.9", answer) == 0

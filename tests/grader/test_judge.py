@@ -3,6 +3,7 @@
 import random
 from fractions import Fraction
 
+import answers
 import numpy as np
 import pytest
 import torch
@@ -98,14 +99,13 @@ def test_judging_leaves_random_numbers_and_threads_alone():
 
 @pytest.mark.parametrize("lesson", lessons())
 def test_the_checks_own_right_and_wrong_answers_are_judged_as_in_the_notebook(lesson):
-    module = lesson_module(lesson)
-    for one in module.CHECKS:
-        for answer in module.RIGHT[one.id][:1]:
-            assert judge_exercise(one, gather(one, answer)).state == PASSED, (one.id, answer)
-        wrong, words = module.WRONG[one.id][0]
-        verdict = judge_exercise(one, gather(one, wrong))
-        assert verdict.share < 1, (one.id, wrong)
-        assert words in verdict.why
+    for one in lesson_module(lesson).CHECKS:
+        first = answers.right(one.id)[0]
+        assert judge_exercise(one, gather(one, first.function)).state == PASSED, str(first)
+        first = answers.wrong(one.id)[0]
+        verdict = judge_exercise(one, gather(one, first.function))
+        assert verdict.share < 1, str(first)
+        assert first.words in verdict.why
 
 
 def gather(one, answer):
