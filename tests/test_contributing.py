@@ -55,7 +55,7 @@ def test_its_wrong_and_right_answers(example, monkeypatch):
         assert checks.verdict_of(check, answer.function) == ("passed", ""), answer
     mutants = load("mutants", HOME / "tests" / "checks" / "mutants.py").mutants(answers.cell_of("90.1"))
     passed = [line for line, text in mutants if verdict_on(check, answers, text) == "passed"]
-    assert passed == list(answers.equivalent("90.1"))
+    assert set(passed) == answers.equivalent("90.1").keys()
 
 
 def load(name: str, path):

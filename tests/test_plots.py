@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from itertools import pairwise
 
@@ -38,7 +39,7 @@ def texts(figure) -> list[str]:
 def test_a_learning_curve(history):
     figure = plots.learning_curve(history, title="Two lines")
     image = draw(figure)
-    assert 500 < image.width < 700
+    assert 1000 < image.width < 1200
     assert figure.get_suptitle() == "Two lines"
     assert [ax.get_xlabel() for ax in figure.axes] == ["epoch", "epoch"]
     assert [ax.get_ylabel() for ax in figure.axes] == ["loss per picture", "share right"]
@@ -176,3 +177,29 @@ def test_runs_over_choices():
 def test_no_runs():
     with pytest.raises(ValueError, match="there are no runs to draw"):
         plots.runs({"head": {}}, levels={"scratch": [0.1]})
+
+
+def test_answers_on_pictures():
+    said = [("boat", 0.96), ("fish", 0.5), ("tree", 1.0)]
+    figure = plots.answers([PICTURE] * 3, said, ["boat", "boat", "tree"], title="Two hits")
+    draw(figure)
+    assert [ax.get_title() for ax in figure.axes] == ["boat 96% ✓", "fish 50% ✗\n(is a boat)", "tree 100% ✓"]
+    right = mpl.colors.to_rgb(plots.COLOURS["right"])
+    assert [ax.spines["left"].get_edgecolor()[:3] == right for ax in figure.axes] == [True, False, True]
+    draw(plots.answers([PICTURE] * 7, [("boat", 0.5)] * 7))
+
+
+def test_answers_for_other_pictures():
+    with pytest.raises(ValueError, match="2 pictures, 1 answers; give one for each picture"):
+        plots.answers([PICTURE] * 2, [("boat", 1.0)])
+    with pytest.raises(ValueError, match="2 pictures, 2 answers and 1 names; give one for each picture"):
+        plots.answers([PICTURE] * 2, [("boat", 1.0)] * 2, ["boat"])
+    with pytest.raises(ValueError, match="there is no picture to show"):
+        plots.answers([], [])
+
+
+def test_a_notebook_shows_a_figure_with_words_for_those_who_cannot_see():
+    figure, _ = plots.axes(title="Two dots meet")
+    data, metadata = plots.described(figure, "Both stand at one.")._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == "Two dots meet. Both stand at one."
+    assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).width > 1.5 * metadata["image/png"]["width"]

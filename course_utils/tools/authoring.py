@@ -99,7 +99,7 @@ def solution_of(notebook: NotebookNode, lesson: str) -> NotebookNode:
 
 
 def blank(notebook: NotebookNode, lesson: str) -> NotebookNode:
-    """What goes into `notebooks/`: no answers, no solution cells, and nothing that an answer printed."""
+    """What goes into `notebooks/`: no answers, no solution cells, no outputs."""
     result = copy.deepcopy(notebook)
     result.cells[0].source = result.cells[0].source.replace("{other}", f"[solution](../solutions/{lesson}.ipynb)")
     result.cells = [cell for cell in result.cells if "solution" not in cell.metadata.get("tags", [])]
@@ -110,8 +110,8 @@ def blank(notebook: NotebookNode, lesson: str) -> NotebookNode:
             cell.source = cell.source.rstrip("\n")
             if answers != 1:
                 raise ValueError(f"{lesson}: cell {cell.id} has {answers} marked answers; an exercise cell has one")
-        if "exercise" in tags or "check" in tags:
-            cell.outputs, cell.execution_count = [], None
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None  # a guess is worth nothing above its answer
         if "### BEGIN SOLUTION" in cell.source or "### END SOLUTION" in cell.source:
             raise ValueError(
                 f"{lesson}: an answer would stay in cell {cell.id}; mark it by a BEGIN and an END in an exercise cell"
@@ -152,8 +152,8 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
         client.execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if "metadata" in output:
-                output.metadata = NotebookNode()
+            if "metadata" in output:  # of a picture its alternative text and its size
+                output.metadata = NotebookNode({kind: kept for kind, kept in output.metadata.items() if kind == "image/png"})
     notebook.metadata = NotebookNode(kernelspec=NotebookNode(KERNEL), source=notebook.metadata["source"])
     return notebook
 

@@ -214,10 +214,9 @@ def test_two_builds_give_the_same_bytes(lesson, tmp_path, monkeypatch):
         for cell in answers.cells
     }
     assert printed["check-03-1"] == ["Exercise 03.1: passed\n"]
-    shown = {cell.id: (cell.get("outputs"), cell.get("execution_count")) for cell in learner.cells}
-    assert shown["check-03-1"] == shown["exercise-03-1"] == ([], None), "outputs and counts are cleared together"
-    assert shown["03_freeze-02"][0][0]["data"]["text/plain"] == "3.14"
-    assert shown["03_freeze-02"][1] is not None
+    code = [cell for cell in learner.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code), "a guess comes before its answer"
+    assert printed["03_freeze-02"] == ["3.14"]
     assert set(answers.metadata) == {"kernelspec", "source"}
     assert all(set(cell.metadata) <= {"tags", "nbgrader"} for notebook in (answers, learner) for cell in notebook.cells)
     assert not list(tmp_path.rglob("*.part"))
