@@ -1,20 +1,17 @@
-"""The house rules: imports point left, functions are short, the public API is complete, notebooks keep to their measures."""
+"""The house rules: imports point left, functions are short, the public API is complete."""
 
 from __future__ import annotations
 
 import ast
-import base64
 import re
 import statistics
 from functools import cache
 from pathlib import Path
 
-import nbformat
 import pytest
 
 import course_utils
 from course_utils.profiles import HOME
-from course_utils.tools.authoring import TAGS, blank, fingerprint, read_source, solution_of
 
 PACKAGE = HOME / "course_utils"
 LEFT_TO_RIGHT = (
@@ -129,224 +126,6 @@ def test_functions_are_short():
 def test_every_public_function_says_what_it_does():
     for name in course_utils.__all__:
         assert (getattr(course_utils, name).__doc__ or "").strip(), name
-
-
-# ------------------------------------------------------------------------------------------------------- notebooks
-
-LESSONS = sorted((HOME / "solutions").glob("[0-9][0-9]_*.py"))
-each_lesson = pytest.mark.parametrize("source", LESSONS, ids=lambda path: path.stem)
-
-
-@cache
-def notebook(path: Path) -> nbformat.NotebookNode:
-    return nbformat.read(path, as_version=4)
-
-
-def both(source: Path) -> tuple[nbformat.NotebookNode, nbformat.NotebookNode]:
-    return notebook(source.with_suffix(".ipynb")), notebook(learners_path(source))
-
-
-def learners_path(source: Path) -> Path:
-    return HOME / "notebooks" / f"{source.stem}.ipynb"
-
-
-def tags(cell: nbformat.NotebookNode) -> set[str]:
-    return set(cell.metadata.get("tags", []))
-
-
-def code_cells(source: Path) -> list[nbformat.NotebookNode]:
-    return [cell for cell in read_source(source).cells if cell.cell_type == "code"]
-
-
-def text_cells(source: Path) -> list[nbformat.NotebookNode]:
-    return [cell for cell in read_source(source).cells if cell.cell_type == "markdown"]
-
-
-def code_of(cell: nbformat.NotebookNode) -> ast.Module:
-    """The cell's code, without the magics that only the set-up may hold."""
-    lines = [line if not line.lstrip().startswith(("%", "!")) else "pass" for line in cell.source.splitlines()]
-    return ast.parse("\n".join(lines))
-
-
-def test_nothing_is_built_without_a_source():
-    stems = {path.stem for path in LESSONS}
-    for folder in ("solutions", "notebooks"):
-        assert {path.stem for path in (HOME / folder).glob("*.ipynb")} == stems, f"run `course build`, or remove from {folder}/"
-
-
-@each_lesson
-def test_source_and_notebooks_agree(source):
-    """Both notebooks are what the source says, but for outputs: the same cells, tags, ids and links."""
-    anew = read_source(source)
-    for built, wanted in zip(both(source), (solution_of(anew, source.stem), blank(anew, source.stem)), strict=True):
-        assert built.metadata.get("source") == fingerprint(source), f"stale: run `course build {source.stem[:2]}`"
-        assert [(c.cell_type, c.id, tags(c), c.source) for c in built.cells] == [
-            (c.cell_type, c.id, tags(c), c.source) for c in wanted.cells
-        ]
-        nbformat.validate(built)
-
-
-@each_lesson
-def test_the_answers_are_in_one_notebook_only(source):
-    answers, learner = both(source)
-    assert "### BEGIN SOLUTION" not in str(learner)
-    assert not any("solution" in tags(cell) for cell in learner.cells)
-    exercises = [cell for cell in learner.cells if "exercise" in tags(cell)]
-    assert all('raise NotImplementedError("Your turn.")' in cell.source for cell in exercises)
-    for cell in learner.cells:
-        if tags(cell) & {"exercise", "check"}:
-            assert (cell.outputs, cell.execution_count) == ([], None)
-        elif cell.cell_type == "code":
-            assert cell.execution_count is not None, "outputs of demonstrations stay, so the page looks finished"
-    verdicts = ["".join(output.get("text", "") for output in c.outputs) for c in answers.cells if "check" in tags(c)]
-    assert all(re.fullmatch(r"Exercise \d\d\.\d+: passed\n", verdict) for verdict in verdicts), verdicts
-
-
-@each_lesson
-def test_the_measures_of_a_lesson(source):
-    cells = code_cells(source)
-    lengths = [sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in cells]
-    words = sum(len(re.findall(r"\w+(?:['’-]\w+)*", without_code(cell.source))) for cell in text_cells(source))
-    assert 15 <= len(cells) <= 25, f"{len(cells)} code cells"
-    assert statistics.median(lengths) <= 8, f"median {statistics.median(lengths)} lines"
-    assert max(lengths) <= 25, f"a cell of {max(lengths)} lines"
-    assert 1200 <= words <= 2500, f"{words} words"
-    for path in (source.with_suffix(".ipynb"), learners_path(source)):
-        assert path.stat().st_size <= 400_000, f"{path.name} has {path.stat().st_size // 1000} KB"
-
-
-def without_code(text: str) -> str:
-    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-
-
-@each_lesson
-def test_one_heading_and_one_setup(source):
-    cells = read_source(source).cells
-    headings = [line for cell in text_cells(source) for line in without_code(cell.source).splitlines() if re.match(r"# ", line)]
-    assert len(headings) == 1
-    assert cells[0].source.startswith(f"# {int(source.stem[:2])}. "), "the title comes first, with the number of the lesson"
-    assert [i for i, cell in enumerate(c for c in cells if c.cell_type == "code") if "setup" in tags(cell)] == [0]
-    assert all(tags(cell) <= TAGS for cell in cells)
-
-
-@each_lesson
-def test_imports_and_magics_stand_in_the_setup(source):
-    for cell in code_cells(source):
-        if "setup" not in tags(cell):
-            assert not re.search(r"^\s*[%!]", cell.source, re.MULTILINE), f"{cell.id}: a magic"
-            imports = [node for node in ast.walk(code_of(cell)) if isinstance(node, (ast.Import, ast.ImportFrom))]
-            assert not imports, f"{cell.id}: imports belong into the setup"
-
-
-@each_lesson
-def test_functions_outside_exercises_are_short(source):
-    for cell in code_cells(source):
-        if "exercise" not in tags(cell):
-            for node in ast.walk(code_of(cell)):
-                if isinstance(node, ast.FunctionDef):
-                    assert lines_of(node) <= 10, f"{cell.id}: {node.name} belongs into course_utils"
-
-
-@each_lesson
-def test_exercises_are_complete(source):
-    """A function with a docstring, at most eight lines of answer, then its check, then why; progress at the end."""
-    cells = read_source(source).cells
-    exercises = [i for i, cell in enumerate(cells) if "exercise" in tags(cell)]
-    for i in exercises:
-        id = cells[i].id.removeprefix("exercise-").replace("-", ".")
-        (function,) = (node for node in code_of(cells[i]).body if isinstance(node, ast.FunctionDef))
-        assert ast.get_docstring(function), f"{id}: a docstring says what to do"
-        answer = cells[i].source.split("### BEGIN SOLUTION\n")[1].split("### END SOLUTION")[0].strip().splitlines()
-        assert len(answer) <= 8, f"{id}: {len(answer)} lines of answer"
-        title = rf"^### Exercise {int(id[:2])}\.{id[3:]}\b"
-        assert re.search(title, cells[i - 1].source, re.MULTILINE), f"{id}: its text stands above"
-        assert cells[i + 1].source.startswith(f'check("{id}", {function.name})'), f"{id}: its check follows"
-        assert "solution" in tags(cells[i + 2]), f"{id}: then why this answer"
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    if exercises:
-        assert code[-1].source.strip() == f'progress("{source.stem[:2]}")'
-
-
-@each_lesson
-def test_exercises_are_leaves(source):
-    """No later cell uses what an exercise defines, except its check: an unsolved notebook runs to its end."""
-    made: dict[str, str] = {}
-    for cell in code_cells(source):
-        tree = code_of(cell)
-        if "check" not in tags(cell):
-            used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-            mine = names_defined(tree)
-            assert not used & made.keys() - mine, f"{cell.id} uses {sorted(used & made.keys())} of an exercise"
-        if "exercise" in tags(cell):
-            made |= dict.fromkeys(names_defined(tree), cell.id)
-
-
-def names_defined(tree: ast.Module) -> set[str]:
-    found = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    return found | {
-        node.id
-        for part in tree.body
-        for node in ast.walk(part)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
-
-
-@each_lesson
-def test_no_paths_that_depend_on_where_one_stands(source):
-    for cell in text_cells(source):
-        assert not re.search(r"!\[|<img|attachment:", cell.source), f"{cell.id}: pictures are drawn by cells"
-    for cell in code_cells(source):
-        texts = [
-            node.value for node in ast.walk(code_of(cell)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        ]
-        assert not [text for text in texts if re.match(r"\.{0,2}/|(data|notebooks|solutions|build)/", text)], cell.id
-
-
-@each_lesson
-def test_stored_outputs_are_clean(source):
-    for built in both(source):
-        for cell in built.cells:
-            for output in cell.get("outputs", []):
-                assert output.output_type != "error", f"{cell.id}: {output.get('evalue')}"
-                assert output.get("name") != "stderr", f"{cell.id}: {output.text[:200]}"
-                data = output.get("data", {})
-                assert not any("widget" in kind for kind in data), f"{cell.id}: a widget"
-                text = output.get("text") or data.get("text/plain", "")
-                assert not re.search(r"\d+%\||\r|it/s|s/it| at 0x[0-9a-f]{6,}|/home/|/tmp/|/root/", text), (
-                    f"{cell.id}: {text[:200]}"
-                )
-
-
-@each_lesson
-def test_cells_of_facts_print_no_times(source):
-    for cell in code_cells(source):
-        if "nbval-check-output" in tags(cell):
-            assert not re.search(r"perf_counter|time\.time|\.speed\b", cell.source), f"{cell.id}: times differ from run to run"
-
-
-@each_lesson
-def test_every_lesson_shows_pictures(source):
-    answers, _ = both(source)
-    images = [
-        output.data["image/png"]
-        for cell in answers.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
-    assert images, "a lesson has a picture"
-    for image in images:
-        width = int.from_bytes(base64.b64decode(image[:64])[16:20], "big")
-        assert width <= 900, f"a figure of {width} pixels"
-
-
-SOFTENERS = re.compile(r"\b(simply|just|easily|obviously|trivial(?:ly)?)\b", re.IGNORECASE)
-
-
-@each_lesson
-def test_prose_does_not_belittle(source):
-    for cell in text_cells(source):
-        found = SOFTENERS.findall(without_code(cell.source))
-        assert not found, f"{cell.id}: {found}"
 
 
 # ------------------------------------------------------------------------------------------------ the whole repository

@@ -53,9 +53,8 @@ def answers(
     if not len(images):
         raise ValueError("there is no picture to show; give at least one")
     if len(said) != len(images) or (truth is not None and len(truth) != len(images)):
-        raise ValueError(
-            f"{len(images)} pictures, {len(said)} answers and {len(truth or said)} names; give one for each picture"
-        )
+        names = "" if truth is None else f" and {len(truth)} names"
+        raise ValueError(f"{len(images)} pictures, {len(said)} answers{names}; give one for each picture")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     lines = 2 if truth is not None and any(name != true for (name, _), true in zip(said, truth, strict=True)) else 1
