@@ -308,6 +308,35 @@ def test_pictures_are_sharp_and_have_words_for_those_who_cannot_see(source):
         assert len(metadata.get("alt", "").split()) >= 6, f"{id}: the title and one sentence, by plots.described"
 
 
+STALE = re.compile(r"\b(shall|whoever|by lot|for want of|makes the same of|sets? free|kept features)\b", re.IGNORECASE)
+
+
+@each_lesson
+def test_prose_is_today_s_english_and_each_thing_has_one_name(source):
+    for cell in text_cells(source):
+        found = STALE.findall(without_code(cell.source))
+        assert not found, f"{cell.id}: {found}; see the rules of the pen in CONTRIBUTING.md"
+
+
+@each_lesson
+def test_lessons_that_are_named_exist(source):
+    numbers = {int(path.stem[:2]) for path in LESSONS}
+    for cell in text_cells(source):
+        named = {int(number) for number in re.findall(r"\blessons? (\d+)", cell.source, re.IGNORECASE)}
+        assert named <= numbers, f"{cell.id}: lesson {sorted(named - numbers)} is not there"
+
+
+def test_no_guess_is_asked_twice():
+    asked: dict[str, str] = {}
+    for source in LESSONS:
+        for cell in code_cells(source):
+            for line in cell.source.splitlines():
+                if re.match(r"guess\w* *=", line) and "#" in line:
+                    question = line.partition("#")[2].strip().lower()
+                    assert question not in asked, f"{cell.id} asks what {asked[question]} asks"
+                    asked[question] = cell.id
+
+
 SOFTENERS = re.compile(r"\b(simply|just|easily|obviously|trivial(?:ly)?)\b", re.IGNORECASE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dis
+import inspect
 import json
 import math
 import random
@@ -346,6 +347,12 @@ def test_fresh_numbers_help_no_wrong_answer(answer):
     for begin in (300, 400):
         with checks.in_passing():  # one case that is not passed is enough
             assert any(checks.one_case(one, function, begin + case) != passed() for case in range(one.cases))
+
+
+def test_the_checks_stay_short():
+    """Cases, questions and rules of the exercises, no answers: what a learner's machine needs and nothing else."""
+    lines = {lesson: len(inspect.getsource(lesson_module(lesson)).splitlines()) for lesson in LESSONS}
+    assert sum(lines.values()) <= 245 * len(lines), lines
 
 
 def test_how_long_the_checks_take(capsys):
