@@ -128,7 +128,7 @@ def exercise(
     """
 
     def probe(answer: Any, rng: Rng) -> list:
-        return [ask(answer, case) for case in cases(rng)]
+        return [ask(answer, case) for case in list(cases(rng))]  # all are made before the first question
 
     def judge(data: list, rng: Rng) -> Result:
         asked = list(cases(rng))

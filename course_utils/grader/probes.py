@@ -88,7 +88,7 @@ def probe_text(check: Check) -> str:
 
 ASKING = """
 def probe(answer, rng):
-    return [{ask}(answer, case) for case in {cases}(rng)]
+    return [{ask}(answer, case) for case in list({cases}(rng))]
 """
 
 
