@@ -11,6 +11,7 @@ from course_utils.plots.charts import (
     runs,
     stamp,
 )
+from course_utils.plots.confusion import confusion_grid
 from course_utils.plots.networks import networks, tensor_sizes
 from course_utils.plots.pictures import answers, maps, show_images
 from course_utils.plots.style import COLOURS, OTHERS, as_picture, axes, colour_of, described, label_ends, subplots
@@ -23,6 +24,7 @@ __all__ = [
     "axes",
     "bars",
     "colour_of",
+    "confusion_grid",
     "cut_bars",
     "described",
     "dots",
