@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import course_utils
 from course_utils import checks
-from course_utils.checks import Check, all_checks, check, lesson_module, lessons, progress, verdict_of
+from course_utils.checks import Check, all_checks, check, lesson_module, lessons, progress, spec, verdict_of
 from course_utils.checks.progress import record, verdicts
 from course_utils.checks.spec import Result, Rng, close, failed, mismatch, partial, passed, plain, same
 from course_utils.errors import STUB
@@ -263,6 +263,7 @@ def test_the_verdict_does_not_depend_on_earlier_cells(id):
 
 ALLOWED = ("torch", "torchvision", "numpy", "math", "collections")
 PUBLIC = [getattr(course_utils, name) for name in course_utils.__all__]
+PUBLIC += [one for one in vars(spec).values() if getattr(one, "__module__", None) == spec.__name__]  # `look`, `Rng`, …
 
 
 def code_in(code: CodeType) -> Iterator[CodeType]:
