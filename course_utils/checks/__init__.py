@@ -126,7 +126,19 @@ def stopped(error: Exception) -> str:
         frame for frame in traceback.extract_tb(error.__traceback__) if "ipykernel" in frame.filename or "<" in frame.filename
     ]
     place = f" in line {frames[-1].lineno} of your cell" if frames else ""
+    if several := advice(str(error)):
+        return f"it stopped{place}: {several}"
     return f"it stopped with {type(error).__name__}{place}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+
+
+def advice(message: str) -> str:
+    """Plain words for the commonest slip whose own message helps nobody who reads it for the first time."""
+    if not message.startswith("Boolean value of Tensor with"):
+        return ""
+    return (
+        "comparing two tensors gives as many answers as they have values, but `assert` and `if` need one: "
+        "`torch.equal(a, b)` gives one"
+    )
 
 
 def progress(lesson: str | None = None) -> None:

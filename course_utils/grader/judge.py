@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -80,6 +81,26 @@ def judge_exercise(check: Check, evidence: Sequence[Evidence | Failure]) -> Verd
         if not worst.share:
             break
     return worst
+
+
+OWN_CELL = (
+    "your notebook makes it in another cell, but an exercise cell is graded by itself, "
+    "so put the imports and helpers that it needs into it"
+)
+
+
+def missing_name(message: str) -> str:
+    """The name that a `NameError` with this message misses, or nothing."""
+    found = re.search(r"name '(\w{1,60})' is not defined", message)
+    return found[1] if found else ""
+
+
+def explained(verdict: Verdict, is_elsewhere: Callable[[str], bool]) -> Verdict:
+    """`verdict`, with a word where the answer stopped for want of what another cell makes."""
+    missing = missing_name(verdict.raised.text if verdict.raised else verdict.why)
+    if verdict.share == 1 or not missing or not is_elsewhere(missing):
+        return verdict
+    return replace(verdict, why=f"{verdict.why}; {OWN_CELL}" if verdict.why else OWN_CELL)
 
 
 def judge_case(check: Check, evidence: Evidence) -> Verdict:

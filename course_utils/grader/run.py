@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,7 +27,7 @@ from course_utils.checks import lesson_module, lessons
 from course_utils.files import write_atomic
 from course_utils.grader.box import NoIsolation, demand_readable
 from course_utils.grader.evidence import KEPT, Fault, Job, Tried, close_zygotes, collect, zygote_for
-from course_utils.grader.judge import TIMEOUT, Verdict, exercise_of, is_hidden, judge_exercise, settle
+from course_utils.grader.judge import TIMEOUT, Verdict, exercise_of, explained, is_hidden, judge_exercise, settle
 from course_utils.grader.probes import Hidden, checks_for, hidden_checks, text_of
 from course_utils.grader.report import (
     Graded,
@@ -97,7 +97,7 @@ def grade(submission: Submission, job: Job) -> Graded:
         id = exercise_of(check.id)
         answered = id in submission.answers
         tried = collect(check, submission.answers, job, again=id not in late) if answered else Tried((), Output())
-        verdicts[check.id] = judge_exercise(check, tried.cases)
+        verdicts[check.id] = explained(judge_exercise(check, tried.cases), partial(submission.makes_elsewhere, id=id))
         if verdicts[check.id].state == TIMEOUT:
             late.add(id)
         if is_hidden(check.id):

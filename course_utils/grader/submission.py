@@ -26,6 +26,7 @@ from course_utils.profiles import HOME
 MB = 1 << 20
 NOTEBOOK_BYTES, ARCHIVE_BYTES, UNPACKED_BYTES, CELL_CHARACTERS = 10 * MB, 50 * MB, 100 * MB, MB
 MEMBERS, RATIO, CELLS, DEPTH, BRACKETS = 2000, 100, 2000, 50, 200_000
+LINES, LINE = 300, 500  # of a cell and their characters, when names are looked for
 
 
 class Refused(ValueError):
@@ -52,6 +53,11 @@ class Submission:
     answers: dict[str, str]
     flags: tuple[str, ...] = ()
     lesson: str = ""
+    cells: tuple[str, ...] = ()  # the texts of all code cells
+
+    def makes_elsewhere(self, name: str, id: str) -> bool:
+        """Whether a cell that is no part of the answer to exercise `id` makes `name`."""
+        return any(name in text and text not in self.answers[id] and name in names_made(text) for text in self.cells)
 
 
 def student_of(name: str) -> str:
@@ -256,7 +262,13 @@ def read_cell(cell: Any) -> Cell:
     nbgrader = metadata["nbgrader"] if isinstance(metadata.get("nbgrader"), dict) else {}
     tags = metadata["tags"] if isinstance(metadata.get("tags"), list) else []
     names = {name for name in (cell.get("id"), nbgrader.get("grade_id"), *tags) if isinstance(name, str)}
-    return Cell(str(cell.get("cell_type", "")), printable(source), frozenset(names))
+    return Cell(str(cell.get("cell_type", "")), without_cell_magics(printable(source)), frozenset(names))
+
+
+def without_cell_magics(source: str) -> str:
+    """`source` without the magics at its top that only time or silence a cell; its lines keep their numbers."""
+    magics = re.match(r"(?:\s*%%(?:time|timeit|capture)\b[^\r\n]*)+", source)
+    return re.sub(r"[^\r\n]", "", magics[0]) + source[magics.end() :] if magics else source
 
 
 # ------------------------------------------------------------------------------------------------------- the answers
@@ -277,7 +289,7 @@ def read_answers(blob: bytes) -> Submission:
             flags += [f"{id}: {remark}" for remark in remarks]
             if normal(source) not in ("", normal(blank_cells()[cell_name("exercise", id)])):
                 answers[id] = source
-    return Submission(answers, tuple(flags), lesson)
+    return Submission(answers, tuple(flags), lesson, tuple(cell.source for cell in cells if cell.kind == "code"))
 
 
 def lesson_of(cells: list[Cell]) -> str:
@@ -328,3 +340,20 @@ def blank_cells() -> dict[str, str]:
     """The text of each cell of the learners' notebooks, by its id."""
     notebooks = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((HOME / "notebooks").glob("[0-9]*.ipynb"))]
     return {cell["id"]: "".join(cell["source"]) for notebook in notebooks for cell in notebook["cells"]}
+
+
+def names_made(source: str) -> set[str]:
+    """The names that a cell imports, defines or assigns, read line by line: nothing is run, no parser meets hostile text."""
+    found, importing = set(), False
+    for line in source.splitlines()[:LINES]:
+        line = line[:LINE].partition("#")[0].strip()
+        start = re.match(r"(?:from\s+[\w.]+\s+)?import\b", line)
+        if start or importing:
+            line = line[start.end() :] if start else line
+            importing = (importing or "(" in line) and ")" not in line
+            found |= {part.split()[-1].partition(".")[0] for part in line.strip("() ").split(",") if part.strip()}
+        else:
+            found |= set(re.findall(r"(?:\bdef|\bclass|\bas|^for)\s+(\w+)", line))
+            targets = re.match(r"(\*?\w+(?:\s*,\s*\*?\w+)*)\s*(?::[^=]*)?=(?!=)", line)
+            found |= set(re.findall(r"\w+", targets[1])) if targets else set()
+    return found

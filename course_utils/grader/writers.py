@@ -20,7 +20,19 @@ from typing import Any
 
 import jinja2
 
-from course_utils.grader.judge import ERROR, FAILED, PARTIAL, PASSED, SKIPPED, STATES, TIMEOUT, TO_DO
+from course_utils.checks import advice
+from course_utils.grader.judge import (
+    ERROR,
+    FAILED,
+    OWN_CELL,
+    PARTIAL,
+    PASSED,
+    SKIPPED,
+    STATES,
+    TIMEOUT,
+    TO_DO,
+    missing_name,
+)
 from course_utils.grader.report import CheckReport, ExerciseReport, Grader, Output, Report, to_json
 from course_utils.grader.submission import safe_name, student_of
 
@@ -56,13 +68,12 @@ def message_of(check: CheckReport) -> str:
     """What the learner reads about one check, in a sentence."""
     if check.hidden and check.state in WORDS and check.state != PASSED:
         return "this check runs at grading only; try your function on inputs of other sizes"
-    if check.error and not check.message:
+    if check.error and check.message in ("", OWN_CELL):
         place = f" in line {check.error.line} of your cell" if check.error.line else ""
-        return f"it stopped{place}" + (NO_HELPERS if check.error.name.untrusted == "NameError" else "")
+        missing = missing_name(check.error.text.untrusted)
+        why = check.message or ("is it spelt right?" if missing else advice(check.error.text.untrusted))
+        return f"it stopped{place}" + (f" because `{missing}` is missing" if missing else "") + (f": {why}" if why else "")
     return check.message
-
-
-NO_HELPERS = ": at grading the lesson's imports and the cells of exercises are run, helpers in other cells are not"
 
 
 # ------------------------------------------------------------------------------------------------- learners, the class

@@ -11,10 +11,12 @@ is in its memory, and obeys single letters on the socket CONTROL:
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import json
 import os
 import random
+import re
 import select
 import signal
 import socket
@@ -226,10 +228,10 @@ def exactly(stream: socket.socket, size: int) -> bytes:
 
 
 class Shell:
-    """What is left of IPython: magics that only concern a notebook's looks do nothing, all others are refused by name."""
+    """What is left of IPython: magics that only concern looks or times do nothing, all others are refused by name."""
 
     def run_line_magic(self, name: str, line: str, *_: object) -> None:
-        if name not in ("matplotlib", "load_ext", "autoreload", "config"):
+        if name not in ("matplotlib", "load_ext", "autoreload", "config", "timeit"):
             raise RuntimeError(f"%{name} is refused: answers are graded without a notebook's magics")
 
     def __getattr__(self, name: str) -> Any:
@@ -240,7 +242,7 @@ def notebook(setup: list[str]) -> ModuleType:
     """An empty notebook after its set-up."""
     module = ModuleType("__main__")
     sys.modules["__main__"] = module
-    module.__dict__["get_ipython"] = Shell
+    module.__dict__.update(get_ipython=Shell, display=lambda *_, **__: None)
     for line in setup:
         exec(compile(line, "<setup>", "exec"), module.__dict__)
     return module
@@ -248,13 +250,23 @@ def notebook(setup: list[str]) -> ModuleType:
 
 def outcome(module: ModuleType, source: str) -> dict[str, Any]:
     """Run a cell; what became of it: nothing, or the exception that stopped it."""
-    from IPython.core.inputtransformer2 import TransformerManager
-
     try:
-        exec(compile(TransformerManager().transform_cell(source), "<answer>", "exec"), module.__dict__)
+        exec(compile(as_python(source), "<answer>", "exec"), module.__dict__)
     except BaseException as error:
         return words_of(error)
     return {}
+
+
+TIMED = re.compile(r"get_ipython\(\)\.run_line_magic\('time', (.*)\)$", re.MULTILINE)
+
+
+def as_python(source: str) -> str:
+    """A cell as Python, line by line: `%time x = f()` is `x = f()`, other magics are calls of the `Shell`."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    above = source[: len(source) - len(source.lstrip())].count("\n")  # empty lines, which IPython takes away
+    text = TransformerManager().transform_cell(source)
+    return "\n" * above + TIMED.sub(lambda found: ast.literal_eval(found[1]) or "pass", text)
 
 
 def words_of(error: BaseException) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Verdicts from evidence: shares, states, dependencies, and what a judge that stops costs."""
 
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import answers
@@ -13,6 +14,7 @@ from course_utils.checks.spec import Check, Rng, failed, partial, passed, plain
 from course_utils.grader.judge import (
     ERROR,
     FAILED,
+    OWN_CELL,
     PARTIAL,
     PASSED,
     SKIPPED,
@@ -23,6 +25,7 @@ from course_utils.grader.judge import (
     Failure,
     Raised,
     Verdict,
+    explained,
     in_order,
     judge_exercise,
     settle,
@@ -75,6 +78,26 @@ def test_the_worst_case_counts_and_its_first_words(evidence, state, share, why):
 def test_what_an_answer_raised_is_kept():
     raised = Raised("KeyError", "'x'", 3)
     assert judge_exercise(check(), [right(1), Failure(ERROR, "it stopped", raised)]).raised == raised
+
+
+@pytest.mark.parametrize(
+    ("verdict", "why"),
+    [
+        (Verdict(ERROR, raised=Raised("NameError", "name 'helper' is not defined")), OWN_CELL),
+        (
+            Verdict(FAILED, why="NameError: name 'helper' is not defined"),
+            f"NameError: name 'helper' is not defined; {OWN_CELL}",
+        ),
+        (Verdict(ERROR, raised=Raised("NameError", "name 'hepler' is not defined")), ""),
+        (Verdict(ERROR, raised=Raised("NameError", "name '<b>' is not defined")), ""),
+        (Verdict(FAILED, why="no"), "no"),
+        (Verdict(PASSED, Fraction(1)), ""),
+    ],
+)
+def test_an_answer_that_needs_another_cell_is_told_so(verdict, why):
+    told = explained(verdict, lambda name: name == "helper")
+    assert told.why == why
+    assert replace(told, why=verdict.why) == verdict
 
 
 def test_a_judge_that_stops_is_our_fault_and_earns_nothing():

@@ -19,10 +19,12 @@ from course_utils.grader.submission import (
     blank_cells,
     cell_name,
     cells_of,
+    names_made,
     read_answers,
     read_submissions,
     safe_name,
     unpack,
+    without_cell_magics,
 )
 from course_utils.profiles import HOME
 
@@ -147,6 +149,63 @@ def test_a_changed_check_cell_is_a_remark():
     content = solved()
     next(cell for cell in content["cells"] if cell["id"] == "check-03-3")["source"] = "print('Exercise 03.3: passed')"
     assert read_answers(blob_of(content)).flags == ("03.3: its check cell was changed; it is not used here",)
+
+
+@pytest.mark.parametrize("magics", ["%%time\n", "\n%%capture words --no-stderr\r\n%%time\n", "%%timeit -n 1\n"])
+def test_timing_or_silencing_a_cell_changes_nothing(magics):
+    """Its lines keep their numbers; a blank exercise stays blank, a check cell its own."""
+    content = solved()
+    no_ids(content)
+    for cell in content["cells"]:
+        if cell["cell_type"] == "code":
+            cell["source"] = magics + "".join(cell["source"])
+    found = read_answers(blob_of(content))
+    assert (list(found.answers), found.flags) == ([ID], ())
+    answer = found.answers[ID]
+    assert answer.strip() == ANSWER.strip()
+    assert answer.splitlines().index(f"# Exercise {ID}") == len(magics.splitlines())
+
+
+@pytest.mark.parametrize("source", ["%%bash\nls", "%%timer\n1", "x = 1\n%%time", "%time x = 1"])
+def test_other_magics_stay(source):
+    assert without_cell_magics(source) == source
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("import torch.nn.functional as F, math\nimport os.path", "F math os"),
+        ("from torch import (\n    nn,  # layers\n    optim as o\n)\nx = 1", "nn o x"),
+        ("def helper(a, b=3):\n    return a", "helper"),
+        ("async def helper():\n    pass\nclass Net(nn.Module): pass", "helper Net"),
+        ("a, *b = 1, 2\nc: int = 3\nd == 4\nf(e=5)\ng[0] = 6", "a b c"),
+        ("with torch.no_grad() as off:\n    features = 1", "off features"),
+        ("for i in range(3):\n    pass", "i"),
+        ("def (:\n%time x\n'", ""),
+        ("x = 1\n" * 10**5 + "y = 2", "x"),
+        ("(" * 10**6, ""),
+    ],
+    ids=range(10),
+)
+def test_the_names_that_a_cell_makes(source, names):
+    assert names_made(source) == set(names.split())
+
+
+@given(st.text(st.sampled_from("adefimportsclass (),.:=*#'\\\n\t\0")))
+def test_names_are_looked_for_in_any_text(source):
+    assert all(re.fullmatch(r"[^\s,]+", name) for name in names_made(source))
+
+
+def test_what_another_cell_makes_is_told_from_what_the_answer_makes():
+    content = solved()
+    cell_of(content)["source"] = ANSWER + "late = 3\n"
+    content["cells"] += [
+        {"cell_type": "code", "source": "def helper():\n    return late", "metadata": {}},
+        {"cell_type": "markdown", "source": "word = 3", "metadata": {}},
+    ]
+    found = read_answers(blob_of(content))
+    assert found.makes_elsewhere("helper", ID)
+    assert not any(found.makes_elsewhere(name, ID) for name in ("late", "word", FUNCTION, "unknown"))
 
 
 def test_nbgraders_own_name_of_a_cell_is_enough():

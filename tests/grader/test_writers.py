@@ -15,7 +15,7 @@ from examples import BLOB, CANARY, GRADER, graded
 from hypothesis import given
 
 from course_utils.grader import writers
-from course_utils.grader.judge import ERROR, FAILED, PARTIAL, STATES, TIMEOUT, TO_DO, Raised, Verdict
+from course_utils.grader.judge import ERROR, FAILED, OWN_CELL, PARTIAL, STATES, TIMEOUT, TO_DO, Raised, Verdict
 from course_utils.grader.report import build_report, named, read_report, refusal, to_json
 
 PAYLOADS = [
@@ -136,7 +136,18 @@ def test_what_was_not_handed_in_is_to_do():
         ({"third": Verdict(FAILED, why="the head did not learn")}, "the head did not learn"),
         ({"second": Verdict(FAILED, why=CANARY)}, "Hidden check 1, not yet: this check runs at grading only"),
         ({"third": Verdict(ERROR, raised=Raised("KeyError", "'x'", 4))}, "it stopped in line 4 of your cell KeyError: 'x'"),
-        ({"third": Verdict(ERROR, raised=Raised("NameError", "name 'h' is not defined"))}, "helpers in other cells are not"),
+        (
+            {"third": Verdict(ERROR, raised=Raised("NameError", "name 'hepl' is not defined", 2))},
+            "it stopped in line 2 of your cell because `hepl` is missing: is it spelt right?",
+        ),
+        (
+            {"third": Verdict(ERROR, why=OWN_CELL, raised=Raised("NameError", "name 'help_me' is not defined", 2))},
+            "it stopped in line 2 of your cell because `help_me` is missing: your notebook makes it in another cell",
+        ),
+        (
+            {"third": Verdict(ERROR, raised=Raised("RuntimeError", "Boolean value of Tensor with more than one value", 3))},
+            "it stopped in line 3 of your cell: comparing two tensors gives as many answers as they have values",
+        ),
         ({}, "What your cell printed (its end) printed <b>this</b>"),
         ({}, "90.2: there is no cell of this exercise"),
     ],

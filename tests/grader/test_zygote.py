@@ -6,6 +6,7 @@ import mmap
 import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -192,6 +193,7 @@ def ran(source: str) -> dict:
 def test_what_became_of_a_cell():
     assert ran("x = 1") == {}
     assert ran("x = 1\n1 / 0") == {"name": "ZeroDivisionError", "text": "division by zero", "line": 2, "blank": False}
+    assert ran("\n\nx = 1\n1 / 0")["line"] == 4
     assert ran("def f(:\n  pass")["line"] == 1
     assert ran("raise SystemExit(0)")["name"] == "SystemExit"
     assert ran('raise NotImplementedError("Your turn.")')["blank"] is True
@@ -200,13 +202,24 @@ def test_what_became_of_a_cell():
 
 
 @pytest.mark.parametrize(
-    ("line", "words"), [("%matplotlib inline", ""), ("%run other.py", "%run is refused"), ("!ls", "system is refused")]
+    ("cell", "words"),
+    [
+        ("%matplotlib inline", ""),
+        ("%timeit unknown()", ""),
+        ("x = %time 2 + 1\nassert x == 3", ""),
+        ("def f():\n    %time x = 2 + 1\n    %time\n    return x\nassert f() == 3", ""),
+        ("display('a picture', clear=True)", ""),
+        ("%run other.py", "%run is refused"),
+        ("!ls", "system is refused"),
+        ("%time get_ipython().system('ls')", "system is refused"),
+        ("%%bash\nls", "run_cell_magic is refused"),
+    ],
 )
-def test_magics(line, words):
-    module = ModuleType("__main__")
-    module.__dict__["get_ipython"] = zygote.Shell
-    said = zygote.outcome(module, line)
+def test_magics(cell, words, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "__main__", None)
+    said = zygote.outcome(zygote.notebook([]), cell)
     assert (words in said["text"]) if words else said == {}
+    assert capsys.readouterr().out == ""
 
 
 def asked(answer: object, source: str = "def probe(f, rng):\n    return f(rng.integer(0, 9))") -> wire.Frame:
