@@ -322,7 +322,7 @@ def assert_frozen(
     # For each name: is it inside one of the parts? If not, is the tensor the same?
     ### BEGIN SOLUTION
     for name in before:
-        allowed = any(name == part or name.startswith(part + ".") for part in may_move)
+        allowed = any(name.startswith(part + ".") for part in may_move)
         assert allowed or torch.equal(before[name], after[name]), f"{name} moved"
     ### END SOLUTION
 
@@ -372,11 +372,11 @@ for gradient in (None, torch.zeros(1)):
 
 # %% tags=["exercise"]
 # Exercise 03.3
-def what_moves(gradient: bool, train_mode: bool, in_optimizer: bool) -> tuple[bool, bool]:
+def what_moves(gradient: bool, training: bool, in_optimizer: bool) -> tuple[bool, bool]:
     """Whether the weights of a layer move in one step, and whether its statistics do."""
     # return weights_move, statistics_move
     ### BEGIN SOLUTION
-    return gradient and in_optimizer, train_mode
+    return gradient and in_optimizer, training
     ### END SOLUTION
 
 

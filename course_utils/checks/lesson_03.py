@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -9,358 +11,303 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils import freeze, unfreeze
-from course_utils.checks.spec import Check, Result, Rng, beside, failed, partial, passed, same
+from course_utils.checks.spec import LOOK, Result, Rng, beside, close, exercise, left_alone, look, partial, same
+
+
+@beside
+def is_inside(name: str, parts: Iterable[str]) -> bool:
+    return any(f"{name}.".startswith(f"{part}.") for part in parts)
+
 
 # ------------------------------------------------------------------------------------------ 03.1 freeze_all_but
 
 
 @beside
-def small_vgg(rng: Rng) -> tuple[nn.Module, Tensor, Tensor]:
-    """Eleven numbered layers with batch norms among them, a head, and one batch of pictures."""
-    width, batch = rng.integer(3, 6), rng.integer(5, 9)
-    with rng.torch():
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1)]
-        for _ in range(5):
-            layers += [nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)]
-        features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        model = nn.Sequential()
-        model.add_module("features", features)
-        model.add_module("head", nn.Linear(width, 4))
-        return model.train(), torch.randn(batch, 3, 8, 8) * 2 + 1, torch.randint(4, (batch,))
+def small_vgg(width: int) -> nn.Module:
+    """Numbered layers with batch norms and dropouts, a block with its own, and a head."""
+    layers = [nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.LeakyReLU(), nn.Dropout()]
+    layers += [nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.LeakyReLU(), nn.Dropout(), nn.LeakyReLU(), nn.Dropout()]
+    layers += [nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = nn.Sequential()
+    model.features = nn.Sequential(*layers)
+    model.block = nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width), nn.LeakyReLU(), nn.Dropout())
+    model.head = nn.Linear(width, 4)
+    return model
+
+
+def handed_over(rng: Rng) -> Iterator[dict]:
+    """Models in mixed modes, partly frozen: what should learn comes frozen, and what begins like it, features.10, learns."""
+    for parts in (["features.1", "head"], ["features.1", "block", "head"]):
+        width, batch = rng.integer(3, 6), rng.integer(6, 9)
+        with rng.torch():
+            model = small_vgg(width)
+            images, labels = torch.randn(batch, 3, 8, 8) * 2 + 1, torch.randint(4, (batch,))
+        for name, module in model.named_modules():
+            awake = not is_inside(name, parts) and (name.startswith("features.1") or rng.choice([True, False]))
+            module.training = awake
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad = awake
+        yield {"model": model, "parts": rng.shuffled(parts), "images": images, "labels": labels, "seed": rng.integer(0, 10**6)}
 
 
 @beside
-def train_twice(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """The state of `model` after two steps with weight decay, for whatever has a gradient."""
+def train_twice(case: dict) -> dict[str, Tensor]:
+    """The model's state after two steps with weight decay, for whatever has a gradient."""
+    model, labels = case["model"], case["labels"]
+    torch.manual_seed(case["seed"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.01)
     for _ in range(2):
-        loss = F.cross_entropy(model(images), labels)
-        if not loss.requires_grad:
-            break
+        loss = F.cross_entropy(model(case["images"]), labels)
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        if loss.requires_grad:
+            loss.backward()
+            optimizer.step()
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 @beside
-def parts_to_train(rng: Rng) -> list[str]:
-    """The head, a batch norm, and a layer whose name is the beginning of another's: features.1, not features.10."""
-    return rng.shuffled(["features.1", "features.2", "head"])
+def attributes(model: nn.Module) -> set[str]:
+    return {key for thing in (*model.modules(), *model.parameters()) for key in vars(thing)}
 
 
-def probe_freeze(freeze_all_but: Any, rng: Rng) -> dict:
-    model, images, labels = small_vgg(rng)
-    returned = freeze_all_but(model, parts_to_train(rng))
-    return {"returned": "model" if returned is model else type(returned).__name__, "after": train_twice(model, images, labels)}
+@beside
+def dropouts_awake(model: nn.Module) -> list[str]:
+    ones = torch.ones(99)
+    return [name for name, part in model.named_modules() if isinstance(part, nn.Dropout) and not torch.equal(part(ones), ones)]
 
 
-def judge_freeze(data: dict, rng: Rng) -> Result:
-    model, _, _ = small_vgg(rng)
-    parts = parts_to_train(rng)
-    before, after = model.state_dict(), data["after"]
-    if data["returned"] != "model":
-        return failed(
-            f"your function returns {data['returned'].replace('NoneType', 'nothing')}; return the model that it was given"
-        )
-    if after.keys() != before.keys():
-        return failed("the model lost or gained tensors; freezing must not change its structure")
-    moved = [name for name in before if not same(before[name], after[name])]
-    weights = [name for name, _ in model.named_parameters()]
-    return explain_weights(moved, weights, parts) or explain_statistics(moved, weights, parts, before, after)
+def freeze_and_train(freeze_all_but: Any, case: dict) -> dict:
+    model = case["model"]
+    before, known = look(model), attributes(model)
+    returned = freeze_all_but(model, list(case["parts"]))
+    return {
+        "returned": "it" if returned is model else "a copy" if isinstance(returned, nn.Module) else type(returned).__name__,
+        "before": before,
+        "after": look(model),
+        "new": sorted(attributes(model) - known),
+        "built": repr(model),
+        "awake": dropouts_awake(model),
+        "state": train_twice(case),
+    }
 
 
-def is_inside(name: str, parts: list[str]) -> bool:
-    return any(name == part or name.startswith(part + ".") for part in parts)
+def freeze_rules(said: dict, case: dict) -> Iterator[str | Result]:
+    model, parts, built = case["model"], case["parts"], repr(case["model"])
+    if said["returned"] == "a copy":
+        yield "you froze a copy; the model itself still moves. Change the model that you were given, and return it"
+    if said["returned"] != "it":
+        yield f"your function returns {said['returned'].replace('NoneType', 'nothing')}; return the model that it was given"
+    yield from left_alone(said["before"], said["after"], but=("modes", "learns"))
+    lines = zip(built.splitlines(), said["built"].splitlines(), strict=False)
+    for came, left in lines if said["built"] != built else ():
+        if came != left:
+            yield f"{came.strip()} came and {left.strip()} left: set the switches of a layer, and build nothing else"
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    if said["state"].keys() != before.keys():
+        yield "the model lost or gained tensors; freezing does not change what a model is made of"
+    moved = [name for name in before if not same(before[name], said["state"][name])]
+    learnt = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    yield from words_for_weights(moved, learnt, parts, said["new"])
+    yield from words_for_statistics(moved, [name for name in before if name not in learnt], parts)
+    for name in (name for name, part in model.named_modules() if isinstance(part, nn.Dropout)):
+        if name in said["awake"] and not is_inside(name, parts):
+            yield half(f"no tensor strayed, but a frozen part gives one picture two answers: {name} still drops values")
+        if name not in said["awake"] and is_inside(name, parts):
+            yield half(f"{name} lies in a part that should learn, but it drops nothing: in which mode is it?")
+    own = own_run(case)
+    for name in own:
+        if not close(said["state"][name], own[name]):
+            yield f"two steps make something else of {name} than in my own run: your function should set switches, no values"
 
 
-def explain_weights(moved: list[str], weights: list[str], parts: list[str]) -> Result | None:
-    outside = [name for name in weights if not is_inside(name, parts)]
-    strayed = [name for name in outside if name in moved]
-    asleep = [name for name in weights if is_inside(name, parts) and name not in moved]
-    if len(strayed) == len(outside):
-        return failed(
-            f"{len(strayed)} of {len(outside)} tensors outside {sorted(parts)} moved. Python accepts any attribute name: "
-            "read yours letter by letter"
-        )
-    if strayed:
-        return failed(f"asked for {sorted(parts)}, but {strayed[0]} moved too: compare whole parts of a name")
-    if asleep:
-        return failed(f"{asleep[0]} should learn, but after two training steps it is what it was")
-    return None
+def own_run(case: dict) -> dict[str, Tensor]:
+    case["model"].requires_grad_(False).eval()
+    for part in case["parts"]:
+        case["model"].get_submodule(part).requires_grad_(True).train()
+    return train_twice(case)
 
 
-def explain_statistics(moved: list[str], weights: list[str], parts: list[str], before: dict, after: dict) -> Result:
-    means = [name for name in before if name.endswith("running_mean")]
-    for name in means:
-        by = (after[name] - before[name]).abs().max()
-        if name in moved and not is_inside(name, parts):
-            return partial(Fraction(1, 2), f"no weight strayed, but {name} moved by {by:.2f}: which switch stops statistics?")
-        if name not in moved and is_inside(name, parts):
-            return partial(
-                Fraction(1, 2), f"the weights are right, but {name} stood still although its part should learn: its mode?"
+def half(why: str) -> Result:
+    return partial(Fraction(1, 2), why)
+
+
+def words_for_weights(moved: list[str], learnt: dict[str, bool], parts: list[str], new: list[str]) -> Iterator[str]:
+    """`learnt` says of each parameter whether it came learning."""
+    strayed = [name for name in learnt if name in moved and not is_inside(name, parts)]
+    if strayed and strayed == [name for name in learnt if learnt[name] and not is_inside(name, parts)]:
+        if new:
+            yield (
+                f"nothing got frozen. Python accepts any attribute name, so {new[0]!r} is new, and PyTorch never reads it: "
+                "read yours letter by letter, and ask whether it belongs to a layer or to a parameter"
             )
-    return passed()
+        yield f"nothing got frozen: {strayed[0]} came learning, and it still learns. Which switch stops a weight?"
+    for name in strayed:
+        alike = [part for part in parts if name.startswith(part)]
+        if alike:
+            yield f"asked for {alike[0]}; {name} learns too, because its name begins alike: compare whole parts of a name"
+        yield f"{name} lies in none of {sorted(parts)}, and still it moved"
+    for name in learnt:
+        if is_inside(name, parts) and name not in moved:
+            yield f"{name} should learn, but stood still for two steps: it came frozen, and it still is"
 
 
-def wrong_spelling(model: nn.Module, parts: list[str]) -> nn.Module:
-    for name, parameter in model.named_parameters():
-        parameter.require_grad = any(name.startswith(part + ".") for part in parts)  # type: ignore[attr-defined]
-    return model
-
-
-def wrong_substring(model: nn.Module, parts: list[str]) -> nn.Module:
-    model.eval()
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = any(part in name for part in parts)
-    return model
-
-
-def wrong_mode(model: nn.Module, parts: list[str]) -> nn.Module:
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = any(name.startswith(part + ".") for part in parts)
-    return model
-
-
-def wrong_all(model: nn.Module, parts: list[str]) -> nn.Module:
-    model.eval().requires_grad_(False)
-    model.get_submodule("features.1").requires_grad_(True)
-    return model
-
-
-def right_loop(model: nn.Module, parts: list[str]) -> nn.Module:
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(name.startswith(part + ".") for part in parts))
-    for name, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d) and not is_inside(name, parts):
-            module.eval()
-    return model
-
-
-def wrong_asleep(model: nn.Module, parts: list[str]) -> nn.Module:
-    freeze(model)
-    for part in parts:
-        unfreeze(model.get_submodule(part))
-    return model
-
-
-def wrong_return(model: nn.Module, parts: list[str]) -> None:
-    right_loop(model, parts)
+def words_for_statistics(moved: list[str], buffers: list[str], parts: list[str]) -> Iterator[Result]:
+    for name in (name for name in buffers if name in moved and not is_inside(name, parts)):
+        yield half(f"no weight strayed, but {name} moved: which switch stops statistics?")
+    for name in (name for name in buffers if name not in moved and is_inside(name, parts)):
+        yield half(f"the weights are right, but {name} stood still although its part should learn: in which mode is it?")
 
 
 # ------------------------------------------------------------------------------------------- 03.2 assert_frozen
 
 
-@beside
-def snapshots(rng: Rng) -> list[dict]:
-    """Pairs of snapshots in random order, in most of which one tensor moved that must not; "fc" and "layer4.1" may."""
-    names = ["layer1.weight", "layer4.0.weight", "layer4.1.weight", "layer4.10.weight", "fc.weight", "fc_aux.weight"]
+def runs(rng: Rng) -> list[dict]:
+    """Snapshots before and after, in random order; in most one tensor moved that must not, in most the head moved too.
+
+    The values are such that sums are exact.
+    """
+    weights = ["layer1.weight", "layer4.0.weight", "layer4.1.weight", "layer4.10.weight", "fc.weight", "fc_aux.weight"]
     with rng.torch():
-        state = {name: torch.randn(3, 4) for name in [*names, "layer1.running_mean", "layer1.running_var"]}
-        state["layer1.num_batches_tracked"] = torch.tensor(rng.integer(3, 90))
-    changes = [("layer1.running_mean", 0.08), ("layer1.running_var", 0.05), ("layer1.weight", 1e-6), *((n, 0.1) for n in names)]
+        before = {name: torch.randint(32, 96, (3, 4)) / 64 for name in [*weights, "layer1.running_mean", "layer1.running_var"]}
+    before["layer1.num_batches_tracked"] = torch.tensor(rng.integer(3, 90))
+    steps = {name: 0.1 if value.is_floating_point() else 1 for name, value in before.items()}
     cases = []
-    for moved, by in changes:
-        after = {name: value.clone() for name, value in state.items()}
-        after[moved] = after[moved] + by
-        after["fc.weight"] = after["fc.weight"] + 0.2  # the head always learns
-        cases.append({"moved": moved, "by": by, "before": state, "after": after})
+    for name, by in [*steps.items(), ("layer1.running_mean", 1e-6), ("layer1.weight", 0), ("fc.weight", 0.1)]:
+        after = {key: value.clone() for key, value in before.items()}
+        after["fc.weight"] += 0.2
+        after[name] = after[name] + by if by else after[name].flip(0, 1)  # the same values in other places
+        cases.append({"before": before, "after": after, "may": rng.shuffled(["fc", "layer4.1"])})
+    one = {key: value.clone() for key, value in before.items()}
+    one["layer1.weight"][rng.integer(0, 2), rng.integer(0, 3)] += 0.1
+    only_head = {**before, "layer4.1.weight": before["layer4.1.weight"] + 0.1}
+    cases.append({"before": before, "after": one, "may": ["fc", "layer4.1"]})
+    cases.append({"before": before, "after": only_head, "may": ["fc"]})
     return rng.shuffled(cases)
 
 
-def probe_assert(assert_frozen: Any, rng: Rng) -> list:
-    outcomes = []
-    for case in snapshots(rng):
-        try:
-            assert_frozen(dict(case["before"]), dict(case["after"]), ["fc", "layer4.1"])
-            outcomes.append("quiet")
-        except AssertionError as error:
-            outcomes.append(f"fired: {error}")
-        except NotImplementedError:
-            raise
-        except Exception as error:
-            outcomes.append(f"{type(error).__name__}: {error}")
-    return outcomes
+def call_test(assert_frozen: Any, case: dict) -> dict:
+    given = [{name: value.clone() for name, value in case[when].items()} for when in ("before", "after")]
+    said = {"error": "", "message": "", "line": 0, "answer": "NoneType"}
+    try:
+        said["answer"] = type(assert_frozen(*given, list(case["may"]))).__name__
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        place = error.__traceback__.tb_next if error.__traceback__ else None
+        said |= {"error": type(error).__name__, "message": str(error), "line": place.tb_lineno if place else 0}
+    pairs = zip(given, (case["before"], case["after"]), strict=True)
+    kept = [same(one.get(name, torch.zeros(0)), value) for one, true in pairs for name, value in true.items()]
+    return {**said, "kept": all(kept)}
 
 
-def judge_assert(data: list, rng: Rng) -> Result:
-    cases = snapshots(rng)
-    verdicts = [said.partition(":")[0] for said in data]
-    if len(data) != len(cases):
-        return failed("the test ended before it had seen all runs")
-    if set(verdicts) == {"quiet"}:
-        return failed(f"it stayed quiet on all {len(data)} runs, wrong ones too: does it compare before with after?")
-    if set(verdicts) == {"fired"}:
-        return failed(
-            f"it fired on all {len(data)} runs, also where only fc.weight moved: that lies inside 'fc', so it may move"
+def assert_overall(said: list[dict], cases: list[dict]) -> Iterator[str]:
+    errors = {one["error"] for one in said}
+    if errors == {""} and any(one["answer"] != "NoneType" for one in said):
+        yield "it returned something and raised nothing: nobody looks at what a test returns, so raise an AssertionError"
+    if errors == {""}:
+        yield f"it stayed quiet on all {len(said)} runs, wrong ones too: does it compare before with after?"
+    if errors == {"AssertionError"}:
+        yield f"it fired on all {len(said)} runs, also where only fc.weight moved: that lies inside 'fc', so it may move"
+
+
+def assert_rules(said: dict, case: dict) -> Iterator[str]:
+    before, after, may = case["before"], case["after"], case["may"]
+    moved = [name for name in before if not same(before[name], after[name])]
+    stray = [name for name in moved if not is_inside(name, may)]
+    if said["error"] not in ("", "AssertionError"):
+        several = "ambiguous" in said["message"]
+        yield (
+            f"it stopped with {said['error']} in line {said['line']} of your cell: {(said['message'].splitlines() or [''])[0]}"
+            + (". Comparing two tensors gives as many answers as they have values; `torch.equal(a, b)` gives one" * several)
         )
-    found = (explain_assert(said, verdict, case) for said, verdict, case in zip(data, verdicts, cases, strict=True))
-    return next((result for result in found if result), passed())
+    if not said["kept"]:
+        yield "it changed the snapshots that it was given: a test looks, and changes nothing"
+    if stray and not said["error"]:
+        yield f"it stayed quiet although {change(before[stray[0]], after[stray[0]], stray[0])}; only {may} may move"
+    if said["error"] and not stray:
+        yield f"it fired on a correct run, in which only {' and '.join(moved)} moved; {may} may move"
+    named = {word.strip(".") for word in re.findall(r"[\w.]+", said["message"])} & before.keys()
+    if stray and stray[0] not in named:
+        yield f"it fired when {stray[0]} moved, as it should, but its message does not name it"
+    if stray and len(named) > len(stray):
+        yield f"one tensor strayed, {stray[0]}; your message names {len(named)}: which one should the reader look at?"
 
 
-def explain_assert(said: str, verdict: str, case: dict) -> Result | None:
-    name, allowed = case["moved"], is_inside(case["moved"], ["fc", "layer4.1"])
-    if verdict not in ("quiet", "fired"):
-        return failed(f"{verdict} on one of the runs: decide by assert, do not crash")
-    if verdict == "quiet" and not allowed:
-        return failed(f"it stayed quiet although {name} moved by {case['by']:g}; only 'fc' and 'layer4.1' may move")
-    if verdict == "fired" and allowed:
-        return failed(f"it fired on a correct run, in which only fc.weight and {name} moved; 'fc' and 'layer4.1' may move")
-    if verdict == "fired" and name not in said:
-        return failed(f"it fired when {name} moved, as it should, but its message does not name {name}")
-    return None
-
-
-def wrong_parameters_only(before: dict, after: dict, may_move: list[str]) -> None:
-    for name in before:
-        if name.endswith("weight") and not is_inside(name, may_move):
-            assert torch.equal(before[name], after[name]), name
-
-
-def wrong_allclose(before: dict, after: dict, may_move: list[str]) -> None:
-    for name in before:
-        if not is_inside(name, may_move):
-            assert torch.allclose(before[name].float(), after[name].float(), atol=1e-4), name
-
-
-def wrong_substring_part(before: dict, after: dict, may_move: list[str]) -> None:
-    for name in before:
-        if not any(part in name for part in may_move):
-            assert torch.equal(before[name], after[name]), name
-
-
-def wrong_literal(before: dict, after: dict, may_move: list[str]) -> None:
-    for name in before:
-        if name not in may_move:
-            assert torch.equal(before[name], after[name]), name
-
-
-def wrong_first_word(before: dict, after: dict, may_move: list[str]) -> None:
-    for name in before:
-        if name.split(".")[0] not in may_move:
-            assert torch.equal(before[name], after[name]), name
-
-
-def wrong_nameless(before: dict, after: dict, may_move: list[str]) -> None:
-    for name in before:
-        assert is_inside(name, may_move) or torch.equal(before[name], after[name]), "something moved"
-
-
-def wrong_same_snapshot(before: dict, after: dict, may_move: list[str]) -> None:
-    after = before
-    for name in before:
-        assert torch.equal(before[name], after[name])
-
-
-def right_set(before: dict, after: dict, may_move: list[str]) -> None:
-    moved = {name for name in before if (before[name] != after[name]).any()}
-    stray = {name for name in moved if not name.startswith(tuple(part + "." for part in may_move))}
-    if stray:
-        raise AssertionError(f"moved: {sorted(stray)}")
+def change(before: Tensor, after: Tensor, name: str) -> str:
+    """What happened to a tensor, in words."""
+    difference = (after - before).abs()
+    count = int((difference > 0).sum())
+    if same(before.flatten().sort().values, after.flatten().sort().values):
+        return f"values of {name} changed places"
+    return f"{name} moved by {difference.max().item():.1g}, in {count} of its {before.numel()} values"
 
 
 # ---------------------------------------------------------------------------------------------- 03.3 what_moves
 
 
-@beside
-def combinations(rng: Rng) -> list[list[bool]]:
-    return rng.shuffled([[g, t, o] for g in (False, True) for t in (False, True) for o in (False, True)])
+def combinations(rng: Rng) -> list[tuple[bool, ...]]:
+    return rng.shuffled([(g, t, o) for g in (False, True) for t in (False, True) for o in (False, True)])
 
 
-def probe_what(what_moves: Any, rng: Rng) -> list:
-    return [list(what_moves(*combination)) for combination in combinations(rng)]
+def ask_what(what_moves: Any, case: tuple[bool, ...]) -> Any:
+    return what_moves(*case)
 
 
-def experiment(gradient: bool, training: bool, in_optimizer: bool, rng: Rng) -> list[bool]:
-    """Whether weights and statistics of a layer moved in one step with these switches."""
-    with rng.torch():
-        linear, norm, head = nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)
-        images, labels = torch.randn(8, 4), torch.randint(3, (8,))
-    layer = nn.Sequential(linear, norm).requires_grad_(gradient).train(training)
-    learners = [*head.parameters(), *(layer.parameters() if in_optimizer else [])]
-    optimizer = torch.optim.SGD(learners, lr=0.1, weight_decay=0.01)
+@torch.enable_grad()
+def one_step(gradient: bool, training: bool, in_optimizer: bool) -> list[bool]:
+    """Whether weights and statistics of a layer move in one step with these switches."""
+    layer, head = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5)), nn.Linear(5, 3)
+    layer.requires_grad_(gradient).train(training)
+    optimizer = torch.optim.SGD([*head.parameters(), *(layer.parameters() if in_optimizer else ())], lr=0.1, weight_decay=0.01)
     before = {name: value.clone() for name, value in layer.state_dict().items()}
-    F.cross_entropy(head(layer(images)), labels).backward()
+    F.cross_entropy(head(layer(torch.randn(8, 4))), torch.arange(8) % 3).backward()
     optimizer.step()
     after = layer.state_dict()
     return [not same(before[name], after[name]) for name in ("0.weight", "1.running_mean")]
 
 
-def judge_what(data: list, rng: Rng) -> Result:
-    rows = combinations(rng)
-    if [len(row) for row in data] != [2] * len(rows):
-        return failed("each call should return two values: do the weights move, do the statistics move")
-    for said, (gradient, training, in_optimizer) in zip(data, rows, strict=True):
-        switches = (
-            f"gradient {'on' if gradient else 'off'}, {'training' if training else 'evaluation'} mode, "
-            f"{'in' if in_optimizer else 'not in'} the optimizer"
-        )
-        for what, mine, true in zip(
-            ("weights", "statistics"), said, experiment(gradient, training, in_optimizer, rng), strict=True
-        ):
-            if mine != true:
-                seen, claim = ("moved" if true else "stood still"), ("move" if mine else "do not")
-                return failed(f"with {switches}, the {what} {seen}; you say they {claim}")
-    return passed()
+def what_overall(said: list[list[bool]], cases: list[tuple[bool, ...]]) -> Iterator[str]:
+    true = [one_step(*case) for case in cases]
+    if said == [one[::-1] for one in true]:
+        yield "both answers are right, in the other order: weights first, then statistics"
+    if [one[1] for one in said] == [not one[1] for one in true]:
+        yield "your second answer is upside down in all eight: in which mode does a batch norm collect?"
 
 
-def wrong_eval_stops(gradient: bool, train_mode: bool, in_optimizer: bool) -> tuple[bool, bool]:
-    return gradient and in_optimizer and train_mode, train_mode
+def what_rules(said: list[bool], case: tuple[bool, ...]) -> Iterator[str]:
+    gradient, training, in_optimizer = case
+    weights, statistics = one_step(*case)
+    mode = "training" if training else "evaluation"
+    switches = f"with gradient {'on' if gradient else 'off'}, {mode} mode, {'in' if in_optimizer else 'not in'} the optimizer"
+    if said[0] and not weights:
+        why = "no gradient was computed" if not gradient else "a gradient was computed, but nobody applied it"
+        yield f"{switches}, the weights stood still and you say they move: {why}"
+    if weights and not said[0]:
+        stops = "" if training else ": the mode does not stop learning"
+        yield f"{switches}, the weights moved and you say they do not{stops}"
+    if statistics and not said[1]:
+        need = " without a gradient" * (not gradient) + " without the optimizer" * (not in_optimizer)
+        yield f"{switches}, the statistics moved{need} and you say they do not: think of the first map"
+    if said[1] and not statistics:
+        yield f"{switches}, the statistics stood still and you say they move: what do they depend on?"
 
 
-def wrong_gradient_stops_statistics(gradient: bool, train_mode: bool, in_optimizer: bool) -> tuple[bool, bool]:
-    return gradient and in_optimizer, train_mode and gradient
-
-
-def wrong_no_optimizer(gradient: bool, train_mode: bool, in_optimizer: bool) -> tuple[bool, bool]:
-    return gradient, train_mode
-
-
-def right_branches(gradient: bool, train_mode: bool, in_optimizer: bool) -> tuple[bool, bool]:
-    weights = bool(in_optimizer)
-    if not gradient:
-        weights = False
-    return (weights, bool(train_mode))
-
+FREEZE_SEEN = {
+    "returned": str,
+    "before": LOOK,
+    "after": LOOK,
+    "new": [str],
+    "built": str,
+    "awake": [str],
+    "state": {str: Tensor},
+}
+ASSERT_SEEN = {"error": str, "message": str, "line": int, "answer": str, "kept": bool}
+FREEZE = ("03.1", "freeze_all_but", "let only some parts learn", handed_over, freeze_and_train, freeze_rules)
+ASSERT = ("03.2", "assert_frozen", "a test that fires", runs, call_test, assert_rules)
+WHAT = ("03.3", "what_moves", "predict what moves", combinations, ask_what, what_rules)
 
 CHECKS = [
-    Check(
-        "03.1",
-        "freeze_all_but",
-        "let only some parts learn",
-        probe_freeze,
-        judge_freeze,
-        {"returned": str, "after": {str: Tensor}},
-        points=3,
-    ),
-    Check("03.2", "assert_frozen", "a test that fires", probe_assert, judge_assert, [str], points=2),
-    Check("03.3", "what_moves", "predict what moves", probe_what, judge_what, [[bool]], points=1),
+    exercise(*FREEZE, seen=FREEZE_SEEN, points=3),
+    exercise(*ASSERT, seen=ASSERT_SEEN, overall=assert_overall, points=2),
+    exercise(*WHAT, seen=(bool, bool), overall=what_overall),
 ]
-
-WRONG = {
-    "03.1": [
-        (wrong_spelling, "Python accepts any attribute name"),
-        (wrong_substring, "features.10"),
-        (wrong_mode, "no weight strayed, but features.4.running_mean moved by"),
-        (wrong_all, "features.2.weight should learn"),
-        (wrong_asleep, "features.2.running_mean stood still although its part should learn"),
-        (wrong_return, "your function returns nothing"),
-    ],
-    "03.2": [
-        (wrong_parameters_only, "it stayed quiet although layer1.running_"),
-        (wrong_allclose, "it stayed quiet although layer1.weight moved by 1e-06"),
-        (wrong_substring_part, "it stayed quiet although"),
-        (wrong_literal, "it fired on all 9 runs, also where only fc.weight moved"),
-        (wrong_first_word, "it fired on a correct run, in which only fc.weight and layer4.1.weight moved"),
-        (wrong_nameless, "its message does not name"),
-        (wrong_same_snapshot, "it stayed quiet on all 9 runs"),
-    ],
-    "03.3": [
-        (wrong_eval_stops, "evaluation mode, in the optimizer, the weights moved"),
-        (wrong_gradient_stops_statistics, "with gradient off, training mode"),
-        (wrong_no_optimizer, "not in the optimizer, the weights stood still"),
-    ],
-}
-
-RIGHT = {"03.1": [right_loop], "03.2": [right_set], "03.3": [right_branches]}
