@@ -96,7 +96,7 @@ def missing_name(message: str) -> str:
 
 
 def explained(verdict: Verdict, is_elsewhere: Callable[[str], bool]) -> Verdict:
-    """`verdict`, with a word where the answer stopped for want of what another cell makes."""
+    """`verdict`, with a word where the answer stopped because another cell makes what it needs."""
     missing = missing_name(verdict.raised.text if verdict.raised else verdict.why)
     if verdict.share == 1 or not missing or not is_elsewhere(missing):
         return verdict

@@ -129,7 +129,7 @@ def table(job: Job, rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-# --------------------------------------------------------------------------------------------------------- the README
+# ------------------------------------------------------------------------------------------------- docs/benchmark.md
 
 TITLES = {"limit": "the limit", "plain": "plain loop", "fit": "`fit` on pictures", "reuse": "**kept features**"}
 
