@@ -65,6 +65,13 @@ class Described(Figure):
         data = {"image/png": base64.b64encode(png).decode(), "text/plain": f"<Figure: {self.alt}>"}
         return data, {"image/png": {"alt": self.alt, **size}}
 
+    def _ipython_display_(self) -> None:
+        """A notebook asks for this first; the printer that it registers for matplotlib's figures would replace the picture."""
+        from IPython.display import display
+
+        data, metadata = self._repr_mimebundle_()
+        display(data, raw=True, metadata=metadata)
+
 
 def described(figure: Figure, says: str) -> Figure:
     """`figure` with one sentence on what there is to see, for the alternative text behind its title."""
