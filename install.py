@@ -182,7 +182,7 @@ def why_no_packages(output: str) -> str:
     if "No space left on device" in output or "Disk quota exceeded" in output:
         return f"the disk is full; {SPACE:.0f} GB are needed while installing, make room and try again"
     if any(words in output for words in NO_NETWORK):
-        return "the package index cannot be reached; connect to the network (behind a proxy set HTTPS_PROXY) and try again"
+        return "the package index cannot be reached; go online (behind a proxy set HTTPS_PROXY) and try again"
     if "No matching distribution found" in output:
         missing = output.rsplit("No matching distribution found for ", 1)[-1].split()[0]
         return (

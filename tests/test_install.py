@@ -161,7 +161,7 @@ def test_no_network(clone):
     done = run(clone, PIP_INDEX_URL="http://127.0.0.1:9/simple")  # nobody answers there
     assert done.returncode == 1
     assert done.stderr == (
-        "set-up: the package index cannot be reached; connect to the network (behind a proxy set HTTPS_PROXY) and try again\n"
+        "set-up: the package index cannot be reached; go online (behind a proxy set HTTPS_PROXY) and try again\n"
     )
     assert (clone / ".venv" / "course-setup.txt").read_text() == "unfinished"
 

@@ -224,12 +224,12 @@ def imagenet(run: Settings, name: str) -> Finding:
 
 
 def absent(title: str, size: str, run: Settings, by_hand: str) -> Finding:
-    """A download that is not there: no matter in the profile tiny; in the profile full it depends on the network."""
+    """A download that is not there: no matter in the profile tiny; in the profile full one has to be online."""
     if run.profile != "full":
         return Finding(title, "optional", f"not here; only the profile full needs it ({size})")
     if online():
         return Finding(title, "warning", f"not here; the first lesson that needs it downloads {size}")
-    return Finding(title, "missing", f"not here, and there is no network to download {size}", by_hand)
+    return Finding(title, "missing", f"not here, and this machine is offline; it has to download {size}", by_hand)
 
 
 def online() -> bool:

@@ -262,7 +262,7 @@ def test_downloads_do_not_matter_in_the_profile_tiny(data):
 def test_without_network_the_profile_full_says_what_to_copy_where(data):
     found = doctor.imagenet(FULL, "resnet18")
     assert found.state == "missing"
-    assert found.text == "not here, and there is no network to download 45 MB"
+    assert found.text == "not here, and this machine is offline; it has to download 45 MB"
     path = data / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
     assert found.remedy == f"fetch https://download.pytorch.org/models/{path.name} elsewhere and copy it to {path}"
     found = doctor.pictures_of_full(FULL)

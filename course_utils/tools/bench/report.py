@@ -131,11 +131,11 @@ def table(job: Job, rows: Sequence[Row]) -> str:
 
 # ------------------------------------------------------------------------------------------------- docs/benchmark.md
 
-TITLES = {"limit": "the limit", "plain": "plain loop", "fit": "`fit` on pictures", "reuse": "**kept features**"}
+TITLES = {"limit": "the limit", "plain": "plain loop", "fit": "`fit` on pictures", "reuse": "**cached features**"}
 
 
 def summary(found: dict[str, Any]) -> str:
-    """A table in Markdown of what `course bench --json` has written: CPU seconds as multiples of ours with kept features."""
+    """A table in Markdown of what `course bench --json` has written: CPU seconds as multiples of ours with cached features."""
     names = list(dict.fromkeys(row["contestant"] for row in found["rows"]))
     lines = [f"| | {' | '.join(TITLES.get(name, name) for name in names)} |", "|---" * (len(names) + 1) + "|"]
     for job in found["jobs"]:
