@@ -34,19 +34,17 @@ from course_utils.grader.judge import (
     missing_name,
 )
 from course_utils.grader.report import CheckReport, ExerciseReport, Grader, Output, Report, to_json
-from course_utils.grader.submission import safe_name, student_of
+from course_utils.grader.submission import blank_cells, safe_name, student_of
 
 MARKS = {PASSED: "✓", PARTIAL: "◐", FAILED: "✗", ERROR: "!", TIMEOUT: "∞", SKIPPED: "↷", TO_DO: "·"}
 WORDS = {PASSED: "passed", PARTIAL: "partly right", FAILED: "not yet", ERROR: "it stopped", TIMEOUT: "took too long"}
-TITLES = {
-    "00": "Start here",
-    "01": "Load a pretrained model",
-    "02": "Replace the head",
-    "03": "Freeze layers",
-    "04": "Train",
-    "05": "Exercise: VGG16",
-    "06": "Exercise: freezing",
-}
+
+
+@cache
+def titles() -> dict[str, str]:
+    """The title of each lesson."""
+    found = ((id[:2], re.match(r"# \d+\. (.*)", text)) for id, text in blank_cells().items())
+    return {lesson: title[1] for lesson, title in found if title}
 
 
 def points(hundredths: int) -> str:
@@ -152,7 +150,7 @@ def pages() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"points": points, "clean": clean}
-    found.globals |= {"marks": MARKS, "words": WORDS, "titles": TITLES, "percent": percent, "message_of": message_of}
+    found.globals |= {"marks": MARKS, "words": WORDS, "titles": titles(), "percent": percent, "message_of": message_of}
     return found
 
 

@@ -18,12 +18,12 @@ RIGHT = """def what_moves(gradient, train_mode, in_optimizer):
 """
 
 
-def checked(cell: str, *others: str):
-    """What is said of exercise 03.3 with this answer, in a notebook with these other cells above it."""
-    content = json.loads(notebook("03", {"03.3": cell}))
+def checked(cell: str, *others: str, id: str = "03.3"):
+    """What is said of exercise `id` with this answer, in a notebook with these other cells above it."""
+    content = json.loads(notebook("03", {id: cell}))
     content["cells"][3:3] = [{"cell_type": "code", "source": other, "metadata": {}} for other in others]
     body, _ = run.grade_one(json.dumps(content).encode(), JOB)
-    (exercise,) = (one for one in read_report(body).exercises if one.id == "03.3")
+    (exercise,) = (one for one in read_report(body).exercises if one.id == id)
     return exercise, body
 
 
@@ -63,6 +63,14 @@ def test_who_needs_another_cell_reads_what_is_missing_and_why(cell, other, words
     assert (exercise.state, exercise.score) == ("error", 0)
     assert writers.message_of(check).startswith(words)
     assert "this cell is not run" not in body.decode()
+
+
+def test_also_where_the_check_itself_looks_at_what_an_answer_raises():
+    cell = "# Exercise 03.2\ndef assert_frozen(before, after, may_move):\n    for name in before:\n        compare(before)\n"
+    exercise, _ = checked(cell, "compare = all", id="03.2")
+    words = writers.message_of(exercise.checks[0])
+    assert words.startswith("it stopped with NameError in line 4 of your cell: name 'compare' is not defined; ")
+    assert ELSEWHERE in words
 
 
 def test_with_its_helper_in_the_cell_it_is_right():
