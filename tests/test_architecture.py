@@ -15,7 +15,7 @@ from course_utils.profiles import HOME
 
 PACKAGE = HOME / "course_utils"
 LEFT_TO_RIGHT = (
-    *("errors", "files", "rng", "profiles", "worlds", "weights", "images", "folders", "data"),
+    *("errors", "files", "rng", "profiles", "worlds", "drawing", "weights", "images", "folders", "data"),
     *("trial", "heads", "models", "finetune", "losses", "train", "prediction"),
     *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "precomputed"),
     *("sweeps", "experiments", "plots", "checks", "grader"),

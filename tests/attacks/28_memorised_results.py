@@ -2,5 +2,5 @@
 # expect 00.1 failed
 
 # %% 00.1
-def top_classes(scores, classes, k):
-    return [[("cat", 0.71), ("dog", 0.2)] for _ in range(len(scores))]
+def part_that_counts(parts, ask):
+    return "hull", 0.56
