@@ -1,352 +1,261 @@
-"""Checks of lesson 01, load a pretrained model: counting its values, and asking it about one picture."""
+"""Checks of lesson 01, load a pretrained model: a file that does not quite fit, and one picture, one answer."""
 
 from __future__ import annotations
 
 import copy
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from torchvision import models
 
-from course_utils import prediction
-from course_utils.checks.spec import Check, Result, Rng, beside, close, failed, passed
-from course_utils.finetune import eval_mode
+from course_utils.checks.spec import LOOK, Rng, beside, close, exercise, left_alone, look, same
 from course_utils.weights import get_weights
 from course_utils.worlds import picture
 
-# ------------------------------------------------------------------------------------------- 01.1 count_parameters
+# -------------------------------------------------------------------------------------------- 01.1 load_checkpoint
 
 
 @beside
-def small_model(rng: Rng) -> nn.Sequential:
-    """A body in which one layer stands in two places, and a head."""
-    layer = nn.Conv2d(rng.integer(3, 9), rng.integer(3, 9), 3)
-    model = nn.Sequential()
-    model.add_module("body", nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels), layer))
-    model.add_module("head", nn.Linear(layer.out_channels, rng.integer(2, 9)))
+def network(rng: Rng, width: int, classes: int) -> nn.Module:
+    """A small network with random values: buffers, a part called `module`, and one whose name begins as the head's does."""
+    with rng.torch():
+        model = nn.Sequential()
+        model.add_module("conv1", nn.Conv2d(3, width, 3))
+        model.add_module("bn1", nn.BatchNorm2d(width))
+        model.add_module("layer1", nn.Sequential(nn.Conv2d(width, 6, 1), nn.Dropout(0.2)))
+        model.add_module("module", nn.Linear(6, 7))
+        model.add_module("fc_norm", nn.BatchNorm1d(7))
+        model.add_module("fc", nn.Linear(7, classes))
+        for value in model.state_dict().values():
+            value.normal_() if value.is_floating_point() else value.random_(1, 1000)
     return model
 
 
 @beside
-def models_to_count(rng: Rng) -> dict[str, nn.Module]:
-    """A ResNet-18, a VGG16, a small model, and another one with its body frozen; their structure only, without memory."""
-    with torch.device("meta"):
-        found = {"resnet18": models.resnet18(), "vgg16": models.vgg16(), "small": small_model(rng), "frozen": small_model(rng)}
-    found["frozen"].body.requires_grad_(False)
-    return found
+def mixed(model: nn.Module, rng: Rng) -> nn.Module:
+    """Some parts in evaluation mode, some frozen."""
+    for module in model.modules():
+        module.training = rng.choice([True, False])
+    for parameter in model.parameters():
+        parameter.requires_grad = rng.choice([True, False])
+    return model
 
 
-def probe_count(count_parameters: Any, rng: Rng) -> dict:
-    return {name: count_parameters(model) for name, model in models_to_count(rng).items()}
+def files(rng: Rng) -> Iterator[dict[str, Any]]:
+    """A network, and a file for it: with its head, with other heads, with a stranger, with parts missing or of another size."""
+    for kind in ("whole", "other head", "stranger", "no head", "missing", "missing late", "other width"):
+        width, classes = rng.integer(3, 6), rng.integer(2, 5)
+        others = classes + (rng.integer(1, 4) if kind in ("other head", "stranger", "missing") else 0)
+        model = mixed(network(rng, width, classes), rng)
+        file = network(rng, width + (kind == "other width"), others).state_dict()
+        gone = {"no head": "fc.", "missing": "bn1.running", "missing late": "fc_norm.running"}.get(kind, "none")
+        names = [name for name in rng.shuffled(list(file)) if not name.startswith(gone)]
+        state = {f"module.{name}": file[name] for name in names}
+        if kind == "stranger":
+            state["module.aux.weight"] = torch.ones(2, 2)
+        yield {"model": model, "state": state}
 
 
-def judge_count(data: dict, rng: Rng) -> Result:
-    for name, model in models_to_count(rng).items():
-        title = TITLES.get(name, name)
-        for look in (wrong_blocks, wrong_total, wrong_split):
-            why = look(data[name], model, title)
-            if why:
-                return failed(why)
-    return passed()
+def ask_load(load_checkpoint: Any, case: dict) -> dict:
+    model, state = case["model"], case["state"]
+    before, returned, error = look(model), [], ""
+    try:
+        returned = load_checkpoint(model, state)
+    except (ValueError, RuntimeError) as raised:
+        if isinstance(raised, NotImplementedError):
+            raise
+        error = f"{type(raised).__name__}: {raised}"
+    tensors = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    for value in model.state_dict().values():
+        value.zero_()  # what training might do: does the file change, too?
+    found = {"returned": returned, "error": error, "tensors": tensors, "file": dict(state)}
+    return found | {"before": before, "after": look(model)}
 
 
-TITLES = {"small": "a small model", "frozen": "a small model with a frozen body"}
+def rules_load(said: dict, case: dict) -> Iterator[str]:
+    own, file = case["model"].state_dict(), case["state"]
+    here = {name.removeprefix("module."): value for name, value in file.items()}
+    stays = sorted(name for name in own if name not in here or here[name].shape != own[name].shape)
+    strays = [name for name in stays if not name.startswith("fc.")]
+    stands = [name for name in own if name in said["tensors"] and same(said["tensors"][name], own[name])]
+    yield from wrong_file(said["file"], file)
+    if said["error"].startswith("RuntimeError"):
+        found = re.search(r'size mismatch for \S+(?=:)|(Missing|Unexpected) key\(s\) in state_dict: "\S+"', said["error"])
+        stopped = f"load_state_dict stopped, {found[0]}: load what fits" if found else said["error"].splitlines()[0]
+        yield stopped if found else f"it stopped ({stopped[:70]}); only a ValueError is asked, for names outside 'fc' that stay"
+    if said["error"]:
+        named = re.findall(r"\w+(?:\.\w+)+", said["error"])
+        yield from wrong_error(named, strays, [name for name in own if name not in stays], said["error"])
+        return
+    if len(stands) == len(own):
+        yield f"nothing was loaded, and nothing complained: all {len(file)} names in the file start with 'module.'"
+    late = [name for name in stands if name not in stays]
+    yield from wrong_names(late)
+    if strays:
+        yield f"{strays[0]!r} is not in the file, or has another shape there, and you let it pass: that is no fault of a head"
+    yield from wrong_tensors(late, said["tensors"], own, here)
+    yield from wrong_return(said["returned"], stays, [name for name in own if name not in stays])
+    yield from left_alone(said["before"], said["after"])
 
 
-def values_in(block: nn.Module) -> list[int]:
-    """All values of `block`, and those that learn."""
-    return [sum(p.numel() for p in block.parameters() if p.requires_grad or not only) for only in (False, True)]
+def wrong_file(found: dict, file: dict) -> Iterator[str]:
+    """What happened to the colleague's dictionary."""
+    if gone := [name for name in file if name not in found]:
+        yield f"the colleague's dictionary came back without {gone[0]!r}; work on one of your own"
+    if changed := [name for name in file if not same(found[name], file[name])]:
+        yield f"if your model changes, {changed[0]!r} in the colleague's file changes too: they share memory"
 
 
-def wrong_blocks(counts: dict, model: nn.Module, title: str) -> str | None:
-    blocks = dict(model.named_children())
-    missing = [block for block in blocks if block not in counts and any(values_in(blocks[block]))]
-    strange = [block for block in counts if block not in blocks]
-    if strange or missing:
-        what = f"{strange[0]!r} is none of its blocks" if strange else f"there is no entry for {missing[0]!r}"
-        return f"{title}: {what}; asked is one entry for each of {list(blocks)}"
-    short = [block for block, pair in counts.items() if len(pair) != 2]
-    return f"{title}, {short[0]}: give two numbers, all values and those that learn" if short else None
+def wrong_error(named: list[str], strays: list[str], fine: list[str], error: str) -> Iterator[str]:
+    """What is wrong with an error that was raised, and with the names in it."""
+    lost = [name for name in fine if {name, f"module.{name}"} & set(named)]
+    yield from wrong_names(lost)
+    if lost:
+        yield f"your error names {lost[0]!r}, which is in the file as 'module.{lost[0]}', in the right shape"
+    if not strays:
+        yield f"you raise ({error.splitlines()[0][:50]}), although all outside 'fc' can be loaded; a head may stay as it was"
+    if not any(name in error for name in strays):
+        yield f"you raise, as you should; your message should say that {strays[0]!r} stays"
 
 
-def wrong_total(counts: dict, model: nn.Module, title: str) -> str | None:
-    """What is wrong with the sum over all blocks."""
-    said, right = sum(pair[0] for pair in counts.values()), values_in(model)[0]
-    if said == right:
-        return None
-    if said == len(list(model.parameters())):
-        return f"{said} is the number of tensors in {title}; asked is the number of values in them"
-    if said == values_in(model)[1]:
-        return f"your total changed when the body was frozen: {right:,} values are there, you count {said:,}"
-    if said - right == sum(buffer.numel() for buffer in model.buffers()):
-        return f"{said - right:,} too many for {title}: running means and variances are not parameters"
-    if said == sum(p.numel() for _, p in model.named_parameters(remove_duplicate=False)):
-        return f"{said - right:,} too many for {title}: a layer that stands in two places has its values only once"
-    return f"{title} has {right:,} values in all, your blocks add up to {said:,}"
+def wrong_names(lost: list[str]) -> Iterator[str]:
+    """Which way of taking off the prefix explains the names that were not found."""
+    if lost and not any(name == f"module.{name}".replace("module.", "") for name in lost):
+        yield f"'module.{lost[0]}' of the file did not find {lost[0]!r}: more than the first 'module.' was taken off"
+    if lost and not any(name == f"module.{name}".lstrip("module.") for name in lost):
+        yield f"'module.{lost[0]}' of the file did not find {lost[0]!r}: `lstrip` takes off single letters, not a word"
 
 
-def wrong_split(counts: dict, model: nn.Module, title: str) -> str | None:
-    for block, child in model.named_children():
-        said, right = list(counts.get(block, [0, 0])), values_in(child)
-        if said != right:
-            what = "all its values" if said[0] != right[0] else "the values that learn"
-            return f"{title}, {block}: you say {said[0]:,} and {said[1]:,}; look again at {what}"
-    return None
+def wrong_tensors(late: list[str], tensors: dict, own: dict, here: dict) -> Iterator[str]:
+    """What was not loaded although it fits, or was changed although it does not."""
+    if late and all(name.startswith("fc.") for name in late):
+        yield f"the file's head is made for as many classes as yours, and {late[0]!r} still has its old values"
+    buffers = [name for name in late if "running" in name or "tracked" in name]
+    if buffers and len(buffers) == len(late):
+        yield f"all parameters were loaded, {buffers[0]!r} was not: a buffer belongs to the file, too"
+    for name, value in own.items():
+        fits = name in here and here[name].shape == value.shape
+        if name not in tensors or not same(tensors[name], here[name] if fits else value):
+            yield f"{name!r} should now hold {'what the file has' if fits else 'what it held before'}, and does not"
 
 
-def wrong_buffers(model: nn.Module) -> dict:
-    return {
-        name: (sum(value.numel() for value in block.state_dict().values()), values_in(block)[1])
-        for name, block in model.named_children()
-    }
-
-
-def wrong_tensors(model: nn.Module) -> dict:
-    return {
-        name: (len(list(block.parameters())), sum(p.requires_grad for p in block.parameters()))
-        for name, block in model.named_children()
-    }
-
-
-def wrong_only_trainable(model: nn.Module) -> dict:
-    return {name: (values_in(block)[1], values_in(block)[1]) for name, block in model.named_children()}
-
-
-def wrong_twice(model: nn.Module) -> dict:
-    def values(block: nn.Module, only: bool) -> int:
-        own = sum(p.numel() for p in block.parameters(recurse=False) if p.requires_grad or not only)
-        return own + sum(values(child, only) for child in block._modules.values() if child)
-
-    return {name: (values(block, False), values(block, True)) for name, block in model.named_children()}
-
-
-def wrong_swapped(model: nn.Module) -> dict:
-    return {
-        name: (values_in(block)[0], sum(p.numel() for p in block.parameters() if not p.requires_grad))
-        for name, block in model.named_children()
-    }
-
-
-def wrong_by_parameter(model: nn.Module) -> dict:
-    return {name: (p.numel(), p.numel() * p.requires_grad) for name, p in model.named_parameters()}
-
-
-def right_by_names(model: nn.Module) -> dict:
-    counts: dict[str, list[int]] = {}
-    for name, parameter in model.named_parameters():
-        pair = counts.setdefault(name.split(".")[0], [0, 0])
-        pair[0] += parameter.numel()
-        pair[1] += parameter.numel() if parameter.requires_grad else 0
-    return counts
+def wrong_return(returned: list[str], stays: list[str], fine: list[str]) -> Iterator[str]:
+    if returned == stays:
+        return
+    if returned and set(returned) <= set(fine):
+        yield f"you return {returned[0]!r} and others, which were loaded; asked are the names that stay"
+    if any(f"module.{name}" in returned for name in stays):
+        yield f"you return names such as {returned[0]!r}; give them as your model has them"
+    strange = sorted(set(returned) ^ set(stays))
+    what = f"look again at {strange[0]!r}: does it stay as it was built?" if strange else "each name once, and sorted"
+    yield f"you return {returned}; {what}"
 
 
 # --------------------------------------------------------------------------------------------------- 01.2 predict
 
 
 @beside
-def situations(rng: Rng) -> list[tuple[nn.Module, Any, Image.Image]]:
-    """A small network with batch norm, weights that say how to prepare pictures, and a picture: six different ones."""
-    found: list[tuple[nn.Module, Any, Image.Image]] = []
-    for training in (True, False):
-        for mode in ("RGB", "L", "RGBA"):
-            weights: Any = get_weights("resnet18", rng.choice(["shapes", "imagenet"]))
-            outputs = len(weights.meta["categories"])
-            with rng.torch():
-                norm, head = nn.BatchNorm2d(8), nn.Linear(8, outputs)
-                pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-                model = nn.Sequential(nn.Conv2d(3, 8, 5, stride=5), norm, nn.ReLU(), pool, head)
-                norm.running_mean, norm.running_var = torch.randn(8) * 0.5, torch.rand(8) * 0.4 + 0.2
-                head.weight.data.normal_(0, 3)
-            image = picture("things", rng.choice(["car", "fish", "house"]), seed=rng.integer(0, 10**6))
-            size = (rng.integer(60, 90), rng.integer(60, 90))
-            found.append((model.train(training), weights, image.resize(size).convert(mode)))
-    return found
+def small_network(rng: Rng, outputs: int, modes: tuple[bool, ...]) -> nn.Module:
+    """Batch norm with statistics of its own, dropout, and a head; the modes of the whole, of batch norm and of dropout."""
+    with rng.torch():
+        norm, drop, head = nn.BatchNorm2d(8), nn.Dropout(0.4), nn.Linear(8, outputs)
+        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        model = nn.Sequential(nn.Conv2d(3, 8, 5, stride=5), norm, nn.ReLU(), pool, drop, head)
+        norm.running_mean, norm.running_var = torch.randn(8) * 0.5, torch.rand(8) * 0.4 + 0.2
+        head.weight.data.normal_(0, 2)
+    for module, training in zip((model.train(modes[0]), norm, drop), modes, strict=True):
+        module.training = training
+    model[0].requires_grad_(False)
+    return model
 
 
-def probe_predict(predict: Any, rng: Rng) -> list[dict]:
-    runs = []
-    for model, weights, image in situations(rng):
-        run: dict[str, Any] = {"said": None, "seen": [], "trouble": ""}
-        keep = model.register_forward_pre_hook(lambda module, inputs, seen=run["seen"]: seen.append(inputs[0].clone()))
-        try:
-            run["said"] = predict(model, weights, image)
-        except Exception as error:
-            if image.mode == "RGB" or isinstance(error, NotImplementedError):
-                raise
-            run["trouble"] = type(error).__name__
-        keep.remove()
-        run["training"] = [module.training for module in model.modules()]
-        runs.append(run)
-    return runs
+def situations(rng: Rng) -> Iterator[dict[str, Any]]:
+    """A network of mixed modes, weights that know the preparation and the names, and a picture, a colour one first."""
+    kinds = ["RGB", *rng.shuffled(["L", "RGBA", "P"])]
+    modes = rng.shuffled([(True, True, True), (True, False, True), (False, True, False), (False, False, True)])
+    for kind, mode, source in zip(kinds, modes, rng.shuffled(["shapes", "imagenet"] * 2), strict=True):
+        weights: Any = get_weights("resnet18", source)
+        image = picture("things", rng.choice(["car", "fish", "house"]), seed=rng.integer(0, 10**6))
+        image = image.resize((rng.integer(60, 220), rng.integer(60, 90))).convert(kind)
+        model = small_network(rng, len(weights.meta["categories"]), mode)
+        yield {"model": model, "weights": weights, "image": image}
 
 
-def judge_predict(data: list, rng: Rng) -> Result:
-    cases = situations(rng)
-    if len(data) != len(cases):
-        return failed("your answer ended before it had seen all pictures")
-    for run, (model, weights, image) in zip(data, cases, strict=True):
-        why = wrong_input(run, weights, image) or wrong_mode(run, model) or wrong_answer(run["said"], model, weights, image)
-        if why:
-            return failed(why)
-    return passed()
+def ask_predict(predict: Any, case: dict) -> dict:
+    model, image = case["model"], case["image"]
+    saw: list[Tensor] = []
+    model[0].register_forward_pre_hook(lambda layer, inputs, saw=saw: saw.append(inputs[0].detach().clone()))
+    before, returned, trouble = look(model), ("", 0.0), ""
+    try:
+        returned = predict(model, case["weights"], image)
+    except Exception as error:
+        if image.mode == "RGB" or isinstance(error, NotImplementedError):
+            raise
+        trouble = type(error).__name__
+    return {"returned": returned, "trouble": trouble, "saw": saw, "before": before, "after": look(model)}
 
 
-KINDS = {"RGB": "a colour picture", "L": "a grey picture", "RGBA": "a picture with transparency"}
+def rules_predict(said: dict, case: dict) -> Iterator[str]:
+    weights, image = case["weights"], case["image"]
+    if said["trouble"]:
+        yield f"{KINDS[image.mode]} stopped it ({said['trouble']}): the network takes three channels, red, green and blue"
+    if not said["saw"]:
+        yield "the model was never called"
+    batch = weights.transforms()(image.convert("RGB"))[None]
+    yield from wrong_input(said["saw"][-1], batch, weights)
+    yield from wrong_answer(said["returned"], case["model"], batch, list(weights.meta["categories"]))
+    yield from left_alone(said["before"], said["after"])
 
 
-def wrong_input(run: dict, weights: Any, image: Image.Image) -> str | None:
+KINDS = {
+    "RGB": "a colour picture",
+    "L": "a grey picture",
+    "RGBA": "a picture with transparency",
+    "P": "a picture with a palette",
+}
+
+
+def wrong_input(saw: Tensor, batch: Tensor, weights: Any) -> Iterator[str]:
     """What is wrong with the tensor that reached the network."""
-    if run["trouble"]:
-        return f"{KINDS[image.mode]} stopped it ({run['trouble']}): the network takes three channels, red, green and blue"
-    if not run["seen"]:
-        return "the model was never called"
-    seen, wanted = run["seen"][-1], weights.transforms()(image.convert("RGB"))[None]
-    if seen.shape != wanted.shape:
-        return f"the network saw a tensor of shape {list(seen.shape)}; prepared for these weights it has {list(wanted.shape)}"
-    if not close(seen, wanted, 1e-3):
-        return f"the network saw a mean of {seen.mean():.2f}; prepared for these weights, this picture has {wanted.mean():.2f}"
-    return None
-
-
-def wrong_mode(run: dict, model: nn.Module) -> str | None:
-    words = {True: "training mode", False: "eval mode"}
-    if any(now != model.training for now in run["training"]):
-        return f"the model came in {words[model.training]} and went out in {words[not model.training]}"
-    return None
+    if saw.shape != batch.shape:
+        yield f"the network saw a tensor of shape {list(saw.shape)}; prepared for these weights it has {list(batch.shape)}"
+    if close(saw, batch, 1e-3):
+        return
+    mean, std = (torch.tensor(getattr(weights.transforms(), what)).view(3, 1, 1) for what in ("mean", "std"))
+    for other in ("imagenet", "shapes"):
+        recipe: Any = get_weights("resnet18", other)
+        theirs, spread = (torch.tensor(getattr(recipe.transforms(), what)).view(3, 1, 1) for what in ("mean", "std"))
+        if close(saw, (batch * std + mean - theirs) / spread, 1e-3):
+            yield f"this mean and deviation belong to the weights made on {other}; {weights} bring their own"
+    yield f"the network saw values with mean {saw.mean():.2f}; prepared for these weights, this picture has {batch.mean():.2f}"
 
 
 @torch.no_grad()
-def probabilities(model: nn.Module, batch: Tensor, training: bool) -> Tensor:
-    """What the first picture of `batch` gets, with the statistics of the model or with those of the batch."""
-    return copy.deepcopy(model).train(training)(batch).softmax(1)[0]
-
-
-def probability_in_company(model: nn.Module, weights: Any, image: Tensor, place: int, alone: float) -> float:
-    """What class number `place` gets in training mode with three other pictures; of five such threes, where it differs most."""
-    found = []
-    for seed in range(5):
-        others = [weights.transforms()(picture("things", name, seed=seed)) for name in ("boat", "flower", "tree")]
-        found.append(float(probabilities(model, torch.stack([image, *others]), training=True)[place]))
-    return max(found, key=lambda company: abs(company - alone))
-
-
-def wrong_answer(said: Any, model: nn.Module, weights: Any, image: Image.Image) -> str | None:
-    if type(said) is not list or len(said) != 2 or type(said[1]) not in (float, int, Tensor):
-        return "asked is a pair of a name and a number, such as ('solid ring', 0.9)"
-    name, value, names = said[0], float(said[1]), list(weights.meta["categories"])
+def wrong_answer(said: list, model: nn.Module, batch: Tensor, names: list[str]) -> Iterator[str]:
+    name, value = said
+    logits = copy.deepcopy(model).eval()(batch)[0]
+    right, place = logits.softmax(0).max(0)
+    if not isinstance(name, str):
+        yield f"{name} is the number of a class; asked is its name, which the weights object knows"
     if name not in names:
-        return f"{name!r} is no class name of these weights; they have {len(names)}, such as {names[0]!r}"
-    batch = weights.transforms()(image.convert("RGB"))[None]
-    right, alone = probabilities(model, batch, training=False), probabilities(model, batch, training=True)
-    if abs(value - alone[names.index(name)]) < 1e-4:
-        company = probability_in_company(model, weights, batch[0], names.index(name), value)
-        return f"{value:.2f} alone, {company:.2f} with three other pictures: the answer must not depend on the company"
-    if name != names[int(right.argmax())]:
-        return f"you say {name!r}; another class has a higher score"
-    if not 0 <= value <= 1:
-        return f"{value:.1f} is no probability; those lie between 0 and 1"
-    if abs(value - right.max()) > 1e-4:
-        return f"you say {value:.3f} for {name!r}, and it is {right.max():.3f}"
-    return None
+        yield f"{name!r} is no class name of these weights; they have {len(names)}, such as {names[0]!r}"
+    if not 0 <= value <= 1 or abs(value - logits.max()) < 1e-4:
+        yield f"{value:.1f} is a logit or a percentage; a probability lies between 0 and 1, and all of them add up to 1"
+    if value > 0.9999 > right:
+        yield "1.00, always: along which dimension do your probabilities add up to 1? The row of a picture has all its classes"
+    if abs(value - logits.softmax(0)[names.index(name)]) < 1e-4 and not abs(value - right) < 1e-4:
+        yield f"{name!r} has {value:.3f}; another class has a higher probability"
+    if abs(value - right) < 1e-4 and name != names[int(place)]:
+        yield f"{value:.2f} is right, and it is that of {names[int(place)]!r}: outputs and names have one order"
+    if not abs(value - right) < 1e-4:
+        yield f"same picture, same weights: you say {value:.2f}, in evaluation mode it is {right:.2f}. Which parts were in it?"
 
 
-def prepared(weights: Any, image: Image.Image) -> Tensor:
-    return weights.transforms()(image.convert("RGB"))[None]
-
-
-def best_of(logits: Tensor, weights: Any) -> tuple[str, float]:
-    value, place = logits.softmax(1)[0].max(0)
-    return weights.meta["categories"][place], value.item()
-
-
-def wrong_no_eval(model: nn.Module, weights: Any, image: Image.Image) -> tuple[str, float]:
-    return best_of(model(prepared(weights, image)), weights)
-
-
-def wrong_only_255(model: nn.Module, weights: Any, image: Image.Image) -> tuple[str, float]:
-    transform = weights.transforms()
-    transform.mean, transform.std = [0.0] * 3, [1.0] * 3
-    with eval_mode(model):
-        return best_of(model(transform(image.convert("RGB"))[None]), weights)
-
-
-def wrong_left_in_eval(model: nn.Module, weights: Any, image: Image.Image) -> tuple[str, float]:
-    return best_of(model.eval()(prepared(weights, image)), weights)
-
-
-def wrong_grey(model: nn.Module, weights: Any, image: Image.Image) -> tuple[str, float]:
-    with eval_mode(model):
-        return best_of(model(weights.transforms()(image)[None]), weights)
-
-
-def wrong_score(model: nn.Module, weights: Any, image: Image.Image) -> tuple[str, float]:
-    with eval_mode(model):
-        value, place = model(prepared(weights, image))[0].max(0)
-        return weights.meta["categories"][place], value.item()
-
-
-def wrong_number(model: nn.Module, weights: Any, image: Image.Image) -> tuple[int, float]:
-    with eval_mode(model):
-        value, place = model(prepared(weights, image)).softmax(1)[0].max(0)
-        return int(place), value.item()
-
-
-def right_by_hand(model: nn.Module, weights: Any, image: Image.Image) -> tuple[str, float]:
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        probabilities = torch.softmax(model(prepared(weights, image)), dim=-1).squeeze()
-    model.train(was_training)
-    best = int(probabilities.argmax())
-    return weights.meta["categories"][best], float(probabilities[best])
-
-
-def right_by_library(model: nn.Module, weights: Any, image: Image.Image) -> tuple[str, float]:
-    return prediction.predict(model, image, classes=weights.meta["categories"], transform=weights.transforms(), k=1)[0][0]
-
-
-COUNTS = {str: [int]}  # all values and those that learn, by block
-
+LOADED = {"returned": [str], "error": str, "tensors": {str: Tensor}, "file": {str: Tensor}, "before": LOOK, "after": LOOK}
+ASKED = {"returned": (str | int, float), "trouble": str, "saw": [Tensor], "before": LOOK, "after": LOOK}
 CHECKS = [
-    Check(
-        "01.1",
-        "count_parameters",
-        "count the values",
-        probe_count,
-        judge_count,
-        {"resnet18": COUNTS, "vgg16": COUNTS, "small": COUNTS, "frozen": COUNTS},
-        points=2,
-    ),
-    Check(
-        "01.2",
-        "predict",
-        "one picture, one answer",
-        probe_predict,
-        judge_predict,
-        [{"said": Any, "seen": [Tensor], "trouble": str, "training": [bool]}],
-        points=3,
-    ),
+    exercise("01.1", "load_checkpoint", "a file that does not quite fit", files, ask_load, rules_load, seen=LOADED, points=3),
+    exercise("01.2", "predict", "one picture, one answer", situations, ask_predict, rules_predict, seen=ASKED, points=3),
 ]
-
-WRONG = {
-    "01.1": [
-        (wrong_buffers, "9,620 too many for resnet18: running means and variances are not parameters"),
-        (wrong_tensors, "62 is the number of tensors in resnet18; asked is the number of values in them"),
-        (wrong_only_trainable, "your total changed when the body was frozen"),
-        (wrong_twice, "a layer that stands in two places has its values only once"),
-        (wrong_swapped, "look again at the values that learn"),
-        (wrong_by_parameter, "is none of its blocks"),
-    ],
-    "01.2": [
-        (wrong_no_eval, "with three other pictures: the answer must not depend on the company"),
-        (wrong_only_255, "prepared for these weights, this picture has"),
-        (wrong_left_in_eval, "the model came in training mode and went out in eval mode"),
-        (wrong_grey, "a grey picture stopped it"),
-        (wrong_score, "is no probability"),
-        (wrong_number, "is no class name of these weights"),
-    ],
-}
-
-RIGHT = {"01.1": [right_by_names], "01.2": [right_by_hand, right_by_library]}

@@ -11,10 +11,18 @@ from course_utils.plots.charts import (
     runs,
     stamp,
 )
+from course_utils.plots.comparisons import duels, filmstrip, hills, intervals, prices
 from course_utils.plots.confusion import confusion_grid
+from course_utils.plots.cuts import compared, cuts
+from course_utils.plots.layers import trained_layers
+from course_utils.plots.loading import batch_sizes, map_stacks, nine_ways, strongest_patches
+from course_utils.plots.nearest import neighbours
 from course_utils.plots.networks import networks, tensor_sizes
+from course_utils.plots.new_heads import first_losses, head_places, heads_on_pictures, old_answers
 from course_utils.plots.pictures import answers, maps, show_images
+from course_utils.plots.stillness import barcodes, sandwich, stillness, two_tasks
 from course_utils.plots.style import COLOURS, OTHERS, as_picture, axes, colour_of, described, label_ends, subplots
+from course_utils.plots.training import before_and_after, chosen_on_val, recipes, without_one_line
 
 __all__ = [
     "COLOURS",
@@ -22,22 +30,47 @@ __all__ = [
     "answers",
     "as_picture",
     "axes",
+    "barcodes",
     "bars",
+    "batch_sizes",
+    "before_and_after",
+    "chosen_on_val",
     "colour_of",
+    "compared",
     "confusion_grid",
     "cut_bars",
+    "cuts",
     "described",
     "dots",
+    "duels",
+    "filmstrip",
+    "first_losses",
+    "head_places",
+    "heads_on_pictures",
+    "hills",
+    "intervals",
     "label_ends",
     "learning_curve",
     "lines",
+    "map_stacks",
     "maps",
+    "neighbours",
     "networks",
+    "nine_ways",
+    "old_answers",
     "opposite_bars",
     "phases",
+    "prices",
+    "recipes",
     "runs",
+    "sandwich",
     "show_images",
     "stamp",
+    "stillness",
+    "strongest_patches",
     "subplots",
     "tensor_sizes",
+    "trained_layers",
+    "two_tasks",
+    "without_one_line",
 ]
