@@ -13,7 +13,7 @@ from torch import Tensor
 
 from course_utils.plots.style import COLOURS, as_picture, described, subplots
 
-MOST = 12  # classes; more make pictures too small to see
+MOST = 12  # classes that a grid shows; more make pictures too small to see
 
 
 def confusion_grid(
@@ -32,13 +32,14 @@ def confusion_grid(
     Args:
         truth, said: for each picture the name of its class, and the name that a network gives.
         probabilities: for each picture the probability of the name that the network gives.
-        classes: all names, in the order of rows and columns.
+        classes: all names, in the order of rows and columns; of more than twelve those with the most mistakes are shown.
 
     Raises:
-        ValueError: if there is no picture, a list has another length, a name is not in `classes`, or there are too many.
+        ValueError: if there is no picture, a list has another length, or a name is not in `classes`.
     """
     check_lists(images, truth, said, probabilities, classes)
     cases = Counter(zip(truth, said, strict=True))
+    classes = most_mistaken(cases, classes)
     size = 6.4 if len(classes) > 3 else 3.6
     figure, grid = subplots(len(classes), len(classes), size=(size, size + 0.2), title=title or finding(cases))
     for row, true in enumerate(classes):
@@ -66,8 +67,16 @@ def check_lists(
     unknown = sorted({*truth, *said} - set(classes))
     if unknown:
         raise ValueError(f"{unknown[0]!r} is not among the classes {', '.join(classes)}; give names, not numbers")
-    if len(classes) > MOST:
-        raise ValueError(f"{len(classes)} classes make {len(classes) ** 2} tiny pictures; choose {MOST} of them at most")
+
+
+def most_mistaken(cases: Counter[tuple[str, str]], classes: Sequence[str]) -> list[str]:
+    """The classes with the most mistakes, as many as a grid shows, in their order."""
+    mistakes = Counter[str]()
+    for (true, name), count in cases.items():
+        if true != name:
+            mistakes.update({true: count, name: count})
+    kept = sorted(classes, key=lambda name: -mistakes[name])[:MOST]
+    return [name for name in classes if name in kept]
 
 
 def finding(cases: Counter[tuple[str, str]]) -> str:
