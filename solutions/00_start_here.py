@@ -26,9 +26,7 @@ from course_utils.drawing import disc, draw, polygon, sketches, without
 from course_utils.experiments import first_steps
 from course_utils.tools import doctor
 
-run = settings(
-    profile="tiny"
-)  # this lesson always takes the small pictures that come with the course
+run = settings(profile="tiny")  # always the small pictures that come with the course
 data = open_data(run)
 train, test = first_steps.whole(data.train), first_steps.whole(data.test)
 
@@ -71,12 +69,8 @@ def names_for(images, head):
 shown = [45 * label + i for i in range(4) for label in range(6)]  # the first four of each class
 truth = [data.classes[label] for label in test.labels[shown]]
 said = names_for(test.images[shown], head)
-plots.answers(
-    [test.pictures[i] for i in shown],
-    said,
-    truth,
-    title=f"After five pictures of each class: {share:.0%} are right",
-)
+title = f"After five pictures of each class: {share:.0%} are right"
+plots.answers([test.pictures[i] for i in shown], said, truth, title=title)
 
 # %% [markdown]
 # Over half are right, and guessing gets a sixth. Now look at the mistakes. A car called *flower* at over 90 % deserves a second
@@ -101,11 +95,8 @@ plots.show_images([*old.values(), *new.values()], [*old, *new], columns=6, title
 
 # %%
 parts = ("Python", "torch", "device", "cores", "weights", "data")
-print(
-    doctor.report(
-        [finding for finding in doctor.examine(run) if finding.name.startswith(parts)], run.profile
-    )
-)
+found = [finding for finding in doctor.examine(run) if finding.name.startswith(parts)]
+print(doctor.report(found, run.profile))
 
 # %% [markdown]
 # A *profile* is a size of the course. `tiny`, the usual one, needs no graphics card and works offline. `full` runs later lessons
@@ -145,9 +136,7 @@ figure = plots.networks(
     title="What happens to each part while the network learns the new task",
     together={"transfer\nlearning": ("feature extraction", "fine-tuning, all layers")},
 )
-plots.described(
-    figure, "Four rows of six boxes, from scratch to fine-tuning, each box new, fixed or learns."
-)
+plots.described(figure, "Four rows of six boxes, each box new, fixed or learns.")
 
 # %% [markdown]
 # ## Is the borrowed backbone worth it?
@@ -202,10 +191,7 @@ axes = figure.axes[0]
 axes.set_xlim(0, 1)
 axes.axvline(chance, color="black", linestyle=":", linewidth=1)
 axes.text(chance - 0.01, 0, "guessing", ha="right", va="center", fontsize=9)
-plots.described(
-    figure,
-    "Dots are runs, bars are means; those of the head are far to the right of those from scratch.",
-)
+plots.described(figure, "Dots are runs, bars their means; those of the head are far to the right.")
 
 # %% [markdown]
 # From scratch does a little better than guessing: thirty pictures are few for eleven million parameters. The borrowed backbone
@@ -215,24 +201,19 @@ plots.described(
 # runs of lesson 06, which looked for the best learning rate first.
 
 # %%
-counts = (1, 2, 3, 5, 10, 20)
-heads = {
-    str(n): [borrowed(first_steps.few(train.labels, n, seed), seed) for seed in range(5)]
-    for n in counts
-}
+heads = {}
+for count in (1, 2, 3, 5, 10, 20):
+    rows = [first_steps.few(train.labels, count, seed) for seed in range(5)]
+    heads[str(count)] = [borrowed(chosen, seed) for seed, chosen in enumerate(rows)]
+
 scratch = {"5": found["scratch"], "20": first_steps.scratch_with_twenty()}
-enough = next(
-    n for n in heads if min(heads[n]) > max(scratch["20"])
-)  # its worst run beats the best one from scratch
+best = max(scratch["20"])
+enough = next(count for count in heads if min(heads[count]) > best)  # even its worst run wins
 title = f"{enough} pictures of each class and a borrowed backbone beat 20 from scratch"
-series = {"head": heads, "scratch": scratch}
-figure = plots.runs(
-    series, title=title, x="training pictures of each class", y="share of test pictures right"
-)
+x, y = "training pictures of each class", "share of test pictures right"
+figure = plots.runs({"head": heads, "scratch": scratch}, title=title, x=x, y=y)
 figure.axes[0].set_ylim(0, 1)
-plots.described(
-    figure, "The line of the head climbs steeply at first, and lies far above that from scratch."
-)
+plots.described(figure, "The line of the head climbs, far above the one from scratch.")
 
 # %% [markdown]
 # A house is none of the shapes that the backbone learnt from. But both worlds are made of edges, corners and stripes, and the
@@ -270,16 +251,13 @@ def says(pictures):
 
 
 # %%
-sheets = [
-    draw({}, background=colour) for colour in ("skyblue", "firebrick", "grey", "gold", "seagreen")
-]
+colours = ("skyblue", "firebrick", "grey", "gold", "seagreen")
+sheets = [draw({}, background=colour) for colour in colours]
 said = says(sheets)
-print(
-    f"your guess: {guess_nothing}; the lowest of the five probabilities: {min(p for _, p in said):.1%}"
-)
-plots.answers(
-    sheets, said, title=f"Five pictures of nothing, called: {', '.join({name for name, _ in said})}"
-)
+least = min(probability for _, probability in said)
+print(f"your guess: {guess_nothing}; the lowest of the five probabilities: {least:.1%}")
+title = f"Five pictures of nothing, called: {', '.join({name for name, _ in said})}"
+plots.answers(sheets, said, title=title)
 
 # %% [markdown]
 # It says *tree*, and means it. There is no output called *nothing*, so the six probabilities always add up to 1. Heads that
@@ -289,24 +267,15 @@ plots.answers(
 
 # %%
 boat, house = sketches()
-drawings = [
-    boat,
-    without(boat, "mast"),
-    without(boat, "front sail", "back sail"),
-    without(boat, "hull"),
-]
-drawings += [
-    house,
-    without(house, "walls"),
-    without(house, "left window", "right window"),
-    without(house, "roof"),
-]
-pictures = [draw(parts) for parts in drawings]
+boats = [(), ("mast",), ("front sail", "back sail"), ("hull",)]  # what is left out
+houses = [(), ("walls",), ("left window", "right window"), ("roof",)]
+pictures = [draw(without(boat, *names)) for names in boats]
+pictures += [draw(without(house, *names)) for names in houses]
+
 truth, said = ["boat"] * 4 + ["house"] * 4, says(pictures)
-hits = sum(name == true for (name, _), true in zip(said, truth))
-plots.answers(
-    pictures, said, truth, columns=4, title=f"Take parts away: {hits} of 8 drawings keep their name"
-)
+kept = sum(name == true for (name, _), true in zip(said, truth))
+title = f"Take parts away: {kept} of 8 drawings keep their name"
+plots.answers(pictures, said, truth, columns=4, title=title)
 
 # %% [markdown]
 # To this network a boat needs no sails, and a house needs no walls. Without its roof, the house is a fish. Five networks that
