@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from functools import cache
 from statistics import mean
 
 import nbformat
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 
 from course_utils.experiments import freezing
+from course_utils.grader.writers import titles
 from course_utils.profiles import HOME
 from course_utils.tools import poster
+from course_utils.tools.authoring import read_source
 from course_utils.tools.bench.report import summary
 
 TEXT = (HOME / "README.md").read_text(encoding="utf-8")
@@ -61,16 +64,58 @@ def test_the_picture_is_what_the_code_draws():
     assert np.abs(shipped - drawn).mean() < 2, "run `python -m course_utils.tools.poster`"
 
 
-def test_the_two_numbers_are_those_that_lesson_00_prints():
-    notebook = nbformat.read(HOME / "solutions" / "00_start_here.ipynb", as_version=4)
-    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-    said = re.search(r"\*\*([\d.]+) → ([\d.]+)\*\*", TEXT).groups()
-    for number, way in zip(said, ("scratch", "head"), strict=True):
-        measured = [float(found) for found in re.findall(rf"\b{way}(?:: your guess [\d.]+, measured)? (0\.\d\d)", printed)]
-        assert float(number) == pytest.approx(mean(measured), abs=0.0051)
-
-
 # ----------------------------------------------------------------------------------------------------- the lessons
+
+
+MINUTES, TRAINING = 6, 12  # for an exercise, and for one that trains; see tests/test_lessons.py
+
+
+@cache
+def stated() -> dict[str, tuple[int, dict[str, int]]]:
+    """By lesson the minutes that its first cell states, and those of each exercise."""
+    found = {}
+    for source in sorted((HOME / "solutions").glob("[0-9][0-9]_*.py")):
+        cells = read_source(source).cells
+        texts = [cell.source for cell in cells if "exercise" in cell.metadata.get("tags", [])]
+        exercises = {
+            re.match(r"# Exercise (\S+)", text)[1]: TRAINING if re.search(r"\bfit\(|\.backward\(", text) else MINUTES
+            for text in texts
+        }
+        found[source.stem[:2]] = int(re.search(r"^(\d+) minutes", cells[0].source, re.MULTILINE)[1]), exercises
+    return found
+
+
+def test_the_lessons_of_the_table_have_the_titles_of_the_notebooks():
+    """The pages of the grader show them too."""
+    assert dict(re.findall(r"^\| (\d\d) \| \[([^]]+)\]", TEXT, re.MULTILINE)) == titles()
+
+
+def test_the_minutes_of_the_table_are_those_that_the_lessons_state():
+    table = re.findall(r"^\| (\d\d) \| \[[^|]*\| (\d+) \|", TEXT, re.MULTILINE)
+    assert {lesson: int(minutes) for lesson, minutes in table} == {lesson: minutes for lesson, (minutes, _) in stated().items()}
+
+
+def test_half_a_day_is_what_the_lessons_state_without_the_exercises_left_out():
+    page = (HOME / "docs" / "instructors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d\d) [^|]*\| (\d+) \|([^|]*)\|([^|]*)\| (\d+) \|$", page, re.MULTILINE)
+    half = {}
+    for lesson, minutes, core, left, rest in rows:
+        whole, exercises = stated()[lesson]
+        core, left = re.findall(r"★ ([\d.]+)", core), re.findall(r"\d\d\.\d+", left)
+        assert sorted([*core, *left]) == sorted(exercises)
+        half[lesson] = whole - sum(exercises[id] for id in left) if core else 0  # one without a star is done at home
+        assert (int(minutes), int(rest)) == (whole, half[lesson])
+    total, parts = sum(whole for whole, _ in stated().values()), [sum(half[id] for id in ids) for ids in SESSIONS]
+    words = " ".join(page.split())
+    assert half.keys() == stated().keys()
+    assert f"| together | {total} | | | {sum(parts)} |" in words
+    assert "00 to 02 take {} minutes, 03 and 04 take {}, and 06 takes {}.".format(*parts) in words
+    assert f"you need {sum(parts) + 30} minutes" in words
+    assert sum(parts) + 30 <= 250
+    assert f"All lessons together take {total} minutes. [A plan for half a day](docs/instructors.md) needs {sum(parts)}" in TEXT
+
+
+SESSIONS = (("00", "01", "02"), ("03", "04"), ("06",))
 
 
 def test_every_lesson_is_in_the_table():

@@ -1,6 +1,8 @@
 """Lesson 00: few pictures, from scratch and with a backbone that knows shapes; and the habits that come along."""
 
+import re
 from functools import cache
+from statistics import mean
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from course_utils import get_weights, load_model, open_data, pictures, settings
 from course_utils.drawing import disc, draw, sketches, without
 from course_utils.experiments import first_steps
+from course_utils.profiles import HOME
 
 pytestmark = pytest.mark.claim
 SEEDS = range(5)
@@ -96,6 +99,12 @@ def test_with_five_pictures_of_each_class_a_borrowed_backbone_is_far_ahead(seed)
 
 def test_on_average_twice_as_many_are_right():
     assert sum(borrowed(5, seed) for seed in SEEDS) >= 2 * sum(map(from_scratch, SEEDS))
+
+
+def test_the_first_page_quotes_these_means():
+    said = re.search(r"\*\*([\d.]+) → ([\d.]+)\*\*", (HOME / "README.md").read_text(encoding="utf-8")).groups()
+    measured = [mean(map(from_scratch, SEEDS)), mean(borrowed(5, seed) for seed in SEEDS)]
+    assert [float(number) for number in said] == pytest.approx(measured, abs=0.015)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
