@@ -275,7 +275,7 @@ for name in ("night, evaluation", "night, training", "night, adapted once"):
 # %% [markdown]
 # Adapting once does at least as well as drifting, on each of the five other sets. And from then on the backbone stands still, so
 # a picture gets the same features in every epoch. Nor does patience replace it: after sixty epochs at night, plain evaluation
-# mode was still behind on all five. The price is the same as before, and it is paid at once: the old task falls to 0.31.
+# mode was still behind on all five. The price is paid at once: here the old task falls to 0.31.
 #
 # > **Evaluation mode** if anybody else needs this backbone: another head, the old task, cached features (lesson 5).
 # >
