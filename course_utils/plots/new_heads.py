@@ -134,7 +134,7 @@ def first_losses(runs: Mapping[str, Sequence[float]], levels: Mapping[str, float
     for name, level in levels.items():
         ax.axhline(level, color="#777777", linewidth=0.8, zorder=0)
         ax.annotate(
-            name, (steps - 1, level), (0, -2), textcoords="offset points", ha="right", va="top", fontsize=8, color="#555555"
+            name, (steps - 1, level), (0, -4), textcoords="offset points", ha="right", va="top", fontsize=8, color="#555555"
         )
     ax.set_ylim(0, 1.05 * max(map(max, [*runs.values(), levels.values() or [0]])))
     ax.margins(x=0.01)
