@@ -1,9 +1,9 @@
-"""Checks of lesson 05, VGG16: which layers there are, which learn, what may be kept, and what may be reported."""
+"""Checks of lesson 05, VGG16: adapt it, cut it where one may, ask whether a bank is fresh, adapt a network never seen."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,637 +12,345 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import models
 
-from course_utils import evaluate, fit, freeze, load_model, param_groups, replace_head, train_one_epoch, trainable, unfreeze
-from course_utils.checks.spec import Check, Result, Rng, beside, close, failed, passed, same
+from course_utils import freeze, head_name, head_of, replace_head, train_mode, unfreeze
+from course_utils.checks.spec import LOOK, Rng, beside, exercise, left_alone, look, same
 
-CLASSES = ("boat", "car", "fish", "flower", "house", "tree")
+LOOKED = {"before": LOOK, "after": LOOK}
+TOLD = {"kind": str, "state": {str: Tensor}, "logits": [int], "unfit": str, **LOOKED}
+CUT, FRESH, SEEN = (
+    {"returned": int, **LOOKED},
+    {"returned": bool, "pictures": int, "awake": bool, **LOOKED},
+    {"seen": int, **TOLD},
+)
+
+# ------------------------------------------------------------------- a network whose last layer alone may have changed
 
 
 @beside
-def small_vgg(rng: Rng) -> nn.Module:
-    """Torchvision's VGG with the 31 + 7 layers of VGG16 and six classes, but few channels; in training mode."""
+def coloured_pictures(count: int, classes: int) -> dict:
+    """Noisy pictures of 32×32 pixels; each of the classes, six at most, has a colour of its own."""
+    labels = torch.arange(count) % classes
+    colours = torch.tensor([[2, 0, 0], [0, 2, 0], [0, 0, 2], [2, 2, 0], [0, 2, 2], [2, 0, 2]])[labels].view(-1, 3, 1, 1)
+    images = colours + torch.randn(count, 3, 1, 1) * 0.5 + torch.randn(count, 3, 32, 32) * 0.3
+    return {"images": images, "labels": labels, "classes": classes}
+
+
+@beside
+def mixed(model: nn.Module, rng: Rng) -> nn.Module:
+    """Some parts of `model` frozen, some in evaluation mode: as somebody else may have left it."""
+    for part in model.children():
+        part.requires_grad_(rng.choice((True, False))).train(rng.choice((True, False)))
+    return model
+
+
+@beside
+def told(adapt: Callable[[nn.Module, DataLoader], Any], case: dict) -> dict:
+    """What became of the model of `case`, and what came back."""
+    model, pictures = case["model"], DataLoader(TensorDataset(case["images"], case["labels"]), 12)
+    found: dict = {"kind": "", "logits": [], "unfit": "", "before": look(model)}
+    try:
+        back = adapt(model, pictures)
+        found |= {"kind": "" if back is model else type(back).__name__, "after": look(model)}
+        found["logits"] = list(model.eval()(case["images"][:2]).shape)
+    except RuntimeError as error:
+        if "mat1 and mat2" not in str(error):
+            raise
+        found["unfit"] = str(error)
+    return {"after": look(model), **found, "state": dict(model.state_dict())}
+
+
+def strayed(said: dict, model: Any, classes: int) -> Iterator[str]:
+    """What is wrong with a `model` of which only the head should be new, whatever that head has learned."""
+    head, kind, state = head_name(model), type(model).__name__, said["state"]
+    before = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{head}.")}
+    wanted = [*before, f"{head}.weight", f"{head}.bias"]
+    for name in [name for name in state if name not in wanted]:
+        if name.startswith(f"{head}."):
+            yield f"{head} should be one linear layer with a bias, but there is {name}"
+        yield f"you added {name}; {kind} never calls it. The layer that makes its logits is {head}"
+    yield from (f"{name} is gone; only {head} should be new" for name in wanted if name not in state)
+    if said["unfit"]:
+        yield f"{head} receives {head_of(model).in_features} values in this network, and yours takes another number of them"
+    for name in [name for name, value in before.items() if not same(state[name], value)]:
+        if "running" in name or "tracked" in name:
+            yield f"{name} moved: a frozen batch norm counts whatever it sees in training mode"
+        more = ": more linear layers stand behind `features`" if name.startswith("classifier") else ""
+        yield f"{name} moved, and only {head} should learn{more}"
+    if said["logits"] != [2, classes]:
+        yield f"for 2 pictures the logits have the shape {said['logits']}, and {classes} classes were asked for"
+    if said["kind"]:
+        yield f"you return a {said['kind']}; give back the network that you were given, which takes pictures"
+    yield from left_alone(said["before"], said["after"], but=("modes", "learns", "random"))
+
+
+def in_front_of(model: nn.Module, images: Tensor) -> Tensor:
+    """What the last layer of `model` receives in evaluation mode."""
+    kept: list[Tensor] = []
+    handle = head_of(model).register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+    with torch.no_grad():
+        model.eval()(images)
+    handle.remove()
+    return kept[0]
+
+
+def trained(rows: Tensor, case: dict, epochs: int, seed: int = 0) -> Tensor:
+    """The logits of a linear layer that has learned on `rows` in batches of 12, by SGD at 0.01 with momentum 0.9."""
+    with Rng(seed).torch():
+        head = nn.Linear(rows.shape[1], case["classes"])
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.01, momentum=0.9)
+    for _ in range(epochs):
+        for some, truth in zip(rows.split(12), case["labels"].split(12), strict=True):
+            optimizer.zero_grad()
+            F.cross_entropy(head(some), truth).backward()
+            optimizer.step()
+    return head(rows)
+
+
+# -------------------------------------------------------------------------------------------------- 05.1 train_vgg16
+
+
+@beside
+def small_vggs(rng: Rng) -> Iterator[dict]:
+    """Torchvision's VGG with the 31 + 7 layers of VGG16, but few channels and ten classes; its dropout drops nothing."""
     width, hidden = rng.integer(4, 6), rng.integer(48, 64)
     with torch.device("meta"):
-        model = models.VGG(nn.Sequential(), init_weights=False)
-    features: list[nn.Module] = []
-    inputs = 3
+        model: Any = models.VGG(nn.Sequential(), init_weights=False)
     with rng.torch():
-        for convolutions, outputs in zip((2, 2, 3, 3, 3), (width, width, width, 2 * width, 2 * width), strict=True):
-            for _ in range(convolutions):
-                features += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
-                nn.init.dirac_(features[-2].weight)  # type: ignore[arg-type]  # colours pass: a body that knows something
-                inputs = outputs
-            features.append(nn.MaxPool2d(2))
-        sizes = [(inputs * 49, hidden), (hidden, hidden), (hidden, 6)]
-        linear = [nn.Linear(size, outputs) for size, outputs in sizes]
-        model.features = nn.Sequential(*features)
-        model.classifier = nn.Sequential(
-            linear[0], nn.ReLU(), nn.Dropout(0.2), linear[1], nn.ReLU(), nn.Dropout(0.2), linear[2]
-        )
-        for layer in linear[:2]:
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        model.features = models.vgg.make_layers([*[width, width, "M"] * 2, *[width, width, width, "M"] * 3])
+        linear = [nn.Linear(width * 49, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, 10)]
+        model.classifier = nn.Sequential(linear[0], nn.ReLU(), nn.Dropout(0), linear[1], nn.ReLU(), nn.Dropout(0), linear[2])
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.dirac_(layer.weight)  # colours pass: a body that knows something
+            elif isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         for parameter in model.parameters():
             parameter.data += torch.randn(parameter.shape) * 0.03
-    return model.train()
+        pictures = coloured_pictures(rng.integer(25, 46), rng.integer(3, 6))
+    yield {"model": mixed(model, rng), **pictures, "epochs": rng.choice((7, 8, 15, 16))}
 
 
 @beside
-def coloured_pictures(count: int, noise: float = 0.5) -> tuple[Tensor, Tensor]:
-    """`count` noisy pictures of 32×32 pixels; each of the six classes has a colour of its own."""
-    labels = torch.arange(count) % 6
-    colours = torch.tensor([[2, 0, 0], [0, 2, 0], [0, 0, 2], [2, 2, 0], [0, 2, 2], [2, 0, 2]])
-    return colours[labels].view(-1, 3, 1, 1) + torch.randn(count, 3, 1, 1) * noise + torch.randn(count, 3, 32, 32) * 0.3, labels
+def ask_train(train_vgg16: Any, case: dict) -> dict:
+    return told(lambda model, pictures: train_vgg16(model, case["classes"], pictures, case["epochs"]), case)
 
 
-def vgg16_values(num_classes: int) -> dict[str, int]:
-    """How many values each parameter of the real VGG16 has."""
-    with torch.device("meta"):
-        return trainable(models.vgg16(num_classes=num_classes))
-
-
-# ---------------------------------------------------------------------------------------------- 05.1 build_vgg16
-
-
-@beside
-def numbers_of_classes(rng: Rng) -> list[int]:
-    return [10, rng.integer(2, 9), rng.integer(11, 99)]
-
-
-@beside
-def describe(model: Any) -> Any:
-    """Shapes of all parameters, kinds of all layers, and the number of logits (0 if no picture gets through)."""
-    if not isinstance(model, nn.Module):
-        return model
-    try:
-        outputs = model(torch.empty(2, 3, 64, 64)).shape[-1]
-    except RuntimeError:
-        outputs = 0
-    layers = [f"{name}: {type(layer).__name__}" for name, layer in model.named_modules() if not list(layer.children())]
-    return {"shapes": {name: list(p.shape) for name, p in model.named_parameters()}, "layers": layers, "outputs": outputs}
-
-
-def probe_build(build_vgg16: Any, rng: Rng) -> dict:
-    with torch.device("meta"):  # the structure without the numbers: no memory, no time
-        built = [describe(build_vgg16(count, None)) for count in numbers_of_classes(rng)]
-        try:
-            build_vgg16(10, "weights that do not exist")
-            refused = False
-        except Exception:
-            refused = True
-    return {"built": built, "refused": refused}
-
-
-def judge_build(data: dict, rng: Rng) -> Result:
-    for count, built in zip(numbers_of_classes(rng), data["built"], strict=True):
-        why = compare_structure(built, count)
-        if why:
-            return failed(f"for {count} classes, {why}")
-    if not data["refused"]:
-        return failed("asked for weights that do not exist, it built a model all the same: `weights` is not used")
-    return passed()
-
-
-def compare_structure(built: dict, count: int) -> str | None:
-    """What is wrong with a VGG16 for `count` classes, or None."""
-    with torch.device("meta"):
-        wanted = describe(models.vgg16(num_classes=count))
-    shapes, goal = built["shapes"], wanted["shapes"]
-    if "classifier.0.weight" not in shapes or "classifier.3.weight" not in shapes:
-        fewer = sum(map(math.prod, goal.values())) - sum(map(math.prod, shapes.values()))
-        return f"the hidden layers are gone: {fewer / 1e6:.1f} million values fewer; only the last layer was to be replaced"
-    extra = [name for name in shapes if name not in goal]
-    if extra and not extra[0].startswith("classifier.6."):
-        return f"there is a new {extra[0]}, but the forward pass of a VGG never uses it; {built['outputs']} logits come out"
-    if extra or "classifier.6.weight" not in shapes:
-        return f"classifier[6] holds {extra}; one linear layer is asked for"
-    rows, inputs = shapes["classifier.6.weight"]
-    return compare_head(rows, inputs, built["outputs"], count) or compare_rest(built, wanted)
-
-
-def compare_head(rows: int, inputs: int, outputs: int, count: int) -> str | None:
-    if inputs != 4096:
-        return f"classifier[6] receives 4096 values, yours takes {inputs:,}"
-    if rows != count or outputs != count:
-        return f"{outputs} logits come out: the weight of classifier[6] has {rows} rows"
-    return None
-
-
-def compare_rest(built: dict, wanted: dict) -> str | None:
-    for name, shape in wanted["shapes"].items():
-        if built["shapes"].get(name) != shape:
-            return f"{name} should have the shape {shape}, as in every VGG16, and has {built['shapes'].get(name)}"
-    if built["layers"] != wanted["layers"]:
-        other = next(iter(set(wanted["layers"]) - set(built["layers"])), "one that VGG16 does not have")
-        return f"the layers are not those of a VGG16: look for {other}"
-    return None
-
-
-def wrong_whole_classifier(num_classes: int, weights: str | None) -> nn.Module:
-    model = load_model("vgg16", weights=weights)
-    model.classifier = nn.Linear(512 * 7 * 7, num_classes)
-    return model
-
-
-def wrong_inputs(num_classes: int, weights: str | None) -> nn.Module:
-    model: Any = load_model("vgg16", weights=weights)
-    model.classifier[6] = nn.Linear(25088, num_classes)
-    return model
-
-
-def wrong_dropout_added(num_classes: int, weights: str | None) -> nn.Module:
-    model: Any = load_model("vgg16", weights=weights)
-    model.classifier[6] = nn.Sequential(nn.Dropout(), nn.Linear(4096, num_classes))
-    return model
-
-
-def wrong_fc(num_classes: int, weights: str | None) -> nn.Module:
-    model = load_model("vgg16", weights=weights)
-    model.fc = nn.Linear(4096, num_classes)
-    return model
-
-
-def wrong_attribute(num_classes: int, weights: str | None) -> nn.Module:
-    model: Any = load_model("vgg16", weights=weights)
-    model.classifier[6].out_features = num_classes
-    return model
-
-
-def wrong_fresh(num_classes: int, weights: str | None) -> nn.Module:
-    return models.vgg16(num_classes=num_classes)
-
-
-def right_by_hand(num_classes: int, weights: str | None) -> nn.Module:
-    model: Any = load_model("vgg16", weights=weights)
-    old = model.classifier.pop(6)
-    model.classifier.append(nn.Linear(old.in_features, num_classes))
-    return model
-
-
-def right_replace_head(num_classes: int, weights: str | None) -> nn.Module:
-    return replace_head(load_model("vgg16", weights=weights), num_classes)
-
-
-# ------------------------------------------------------------------------------------------ 05.2 freeze_for_head
-
-
-@beside
-def two_steps(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """The state of `model` after two steps with weight decay, for whatever has a gradient."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.01)
-    for _ in range(2):
-        loss = F.cross_entropy(model(images), labels)
-        if not loss.requires_grad:
-            break
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def probe_freeze(freeze_for_head: Any, rng: Rng) -> dict:
-    model = small_vgg(rng)
-    with rng.torch():
-        images, labels = coloured_pictures(12)
-    freeze_for_head(model)
-    return {"after": two_steps(model, images, labels)}
-
-
-def judge_freeze(data: dict, rng: Rng) -> Result:
-    before, after = small_vgg(rng).state_dict(), data["after"]
-    if after.keys() != before.keys():
-        return failed("the model lost or gained tensors; freezing must not change its structure")
-    moved = [name for name in before if not same(before[name], after[name])]
-    head = ["classifier.6.weight", "classifier.6.bias"]
-    strayed = [name for name in moved if name not in head]
-    values = vgg16_values(10)
-    if not moved:
-        return failed("nothing learns: the new head was frozen with the rest")
-    if strayed:
-        count = sum(values[name] for name in moved)
-        where = (
-            "classifier[0] and classifier[3] are not in features"
-            if not any("features" in name for name in strayed)
-            else f"{strayed[0]} moved too"
+def rules_train(said: dict, case: dict) -> Iterator[str]:
+    yield from strayed(said, case["model"], case["classes"])
+    rows, state = in_front_of(case["model"], case["images"]), said["state"]
+    logits = F.linear(rows, state["classifier.6.weight"], state["classifier.6.bias"])
+    loss = F.cross_entropy(logits, case["labels"]).item()
+    own = [F.cross_entropy(trained(rows, case, case["epochs"], seed), case["labels"]).item() for seed in range(5)]
+    if not 0.85 * min(own) < loss < 1.18 * max(own):
+        yield (
+            f"after {case['epochs']} epochs your loss on the training pictures is {loss:.3f}, in five runs of the check "
+            f"{min(own):.3f} to {max(own):.3f}: does the optimizer hold the new layer? Compare rate, momentum and epochs"
         )
-        return failed(f"in a VGG16 for 10 classes {count:,} values still learn: {where}")
-    for name in head:
-        if name not in moved:
-            return failed(f"{name} should learn, but after two training steps it is what it was")
-    return passed()
 
 
-def wrong_features_only(model: Any) -> nn.Module:
-    for parameter in model.features.parameters():
-        parameter.requires_grad = False
-    return model
-
-
-def wrong_all_frozen(model: nn.Module) -> nn.Module:
-    for parameter in model.parameters():
-        parameter.requires_grad = False
-    return model
-
-
-def wrong_flag_on_the_layer(model: Any) -> nn.Module:
-    model.requires_grad_(False)
-    model.classifier[6].requires_grad = True
-    return model
-
-
-def wrong_six_in_name(model: nn.Module) -> nn.Module:
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = "6" in name
-    return model
-
-
-def wrong_last_parameter(model: nn.Module) -> nn.Module:
-    model.requires_grad_(False)
-    list(model.parameters())[-1].requires_grad = True
-    return model
-
-
-def right_by_name(model: nn.Module) -> nn.Module:
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = name.startswith("classifier.6.")
-    return model
-
-
-# -------------------------------------------------------------------------------------------- 05.3 feature_bank
+# ------------------------------------------------------------------------------------------------------ 05.2 cut_at
 
 
 @beside
-def bank_task(rng: Rng) -> tuple[nn.Module, list[int], Callable[[], DataLoader]]:
-    """A small VGG in training mode, two layers of the classifier to cut at, and fresh shuffling loaders of equal order."""
-    model, cuts, seed = small_vgg(rng), rng.shuffled([3, 6]), rng.integer(0, 2**31)
-    with rng.torch():
-        pictures = TensorDataset(*coloured_pictures(rng.integer(25, 39)))
-
-    def loader() -> DataLoader:
-        return DataLoader(pictures, batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(seed))
-
-    return model, cuts, loader
+def stacks(rng: Rng) -> Iterator[dict]:
+    """Layers in a row for pictures of 8×8 pixels. In each something learns, and not always where one looks first."""
+    for kind in rng.shuffled(("head", "dropout", "hidden", "half", "bias", "sandwich", "norm", "first")):
+        width = rng.integer(3, 6)
+        with rng.torch():
+            layers: list[Any] = []
+            for inputs in [3, *[width] * rng.integer(1, 2)]:
+                layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+            block = nn.Sequential(nn.Linear(4 * width, 12), nn.ReLU(), nn.Linear(12, 12))
+            layers += [nn.MaxPool2d(4), nn.Flatten(), block, nn.Linear(12, 4)]
+            images = torch.randn(12, 3, 8, 8)
+        freeze(nn.Sequential(*layers))
+        learns = {"half": block[2], "first": layers[0], "norm": layers[rng.choice((1, 4))], "sandwich": layers[3]}
+        if kind == "bias":
+            layers[0].bias.requires_grad_(True)
+        if kind not in learns or (kind != "first" and rng.choice((True, False))):
+            unfreeze(layers[-1])
+        unfreeze(learns.get(kind, nn.ReLU()))
+        if kind in ("dropout", "hidden"):
+            dropout = nn.Dropout(0.4) if kind == "dropout" else nn.Sequential(nn.ReLU(), nn.Dropout(0.4))
+            layers.insert(rng.integer(3, len(layers) - 1), dropout)
+        for layer in layers:
+            layer.train(rng.choice((True, False)))
+        yield {"layers": nn.Sequential(*layers), "images": images, "labels": torch.arange(12) % 4}
 
 
 @beside
-def learn_from(bank: Any) -> str:
-    """What the first step of a head says that learns from the bank: nothing, or an error."""
+def ask_cut(cut_at: Any, case: dict) -> dict:
+    layers, before = case["layers"], look(case["layers"])
+    return {"returned": cut_at(layers), "before": before, "after": look(layers)}
+
+
+def rules_cut(said: dict, case: dict) -> Iterator[str]:
+    yield from left_alone(said["before"], said["after"])
+    layers, cut, right = case["layers"], said["returned"], first_alive(case["layers"])
+    if not 0 <= cut <= len(layers):
+        yield f"{cut} is no place to cut {len(layers)} layers: a number from 0 to {len(layers)} says how many run once"
+    layer = layers[min(cut, right)]
+    kind, flags = type(layer).__name__, [parameter.requires_grad for parameter in layer.parameters()]
+    if cut > right:
+        off = f"cut {cut}: after 3 steps the loss is off by {apart(case, cut):.2g}. Layer {right}, a {kind},"
+        if not any(flags):
+            yield f"{off} lies in front of your cut, and there is a dropout in it: in training it is at work"
+        elif not all(flags):
+            yield f"{off} learns in part, and part is enough"
+        yield f"{off} learns and lies in front of your cut: out of date after one step"
+    if cut < right:
+        why = "; nothing in that layer learns" if not flags else ""
+        why = "; a frozen batch norm answers the same in every epoch" if isinstance(layer, nn.BatchNorm2d) else why
+        yield f"you stop at {cut}, a {kind}, but {right} gives the same losses too{why}"
+
+
+def first_alive(layers: nn.Sequential) -> int:
+    """The place of the first layer that learns or draws random numbers."""
+    learns = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in layers]
+    draws = [any(isinstance(part, nn.Dropout) for part in layer.modules()) for layer in layers]
+    return next(place for place in range(len(layers)) if learns[place] or draws[place])
+
+
+def apart(case: dict, cut: int) -> float:
+    """By how much the losses of three steps differ at most, if the first `cut` layers run once or every time."""
+    found: list[list[float]] = []
+    for once in (True, False):
+        layers: Any = train_mode(copy.deepcopy(case["layers"]))
+        optimizer, kept, losses = torch.optim.SGD(layers.parameters(), lr=1), None, []
+        for step in range(3):
+            with Rng(step).torch():
+                kept = kept.detach() if once and kept is not None else layers[:cut](case["images"])
+                losses.append(F.cross_entropy(layers[cut:](kept), case["labels"]))
+            optimizer.zero_grad()
+            if losses[-1].requires_grad:
+                losses[-1].backward()
+            optimizer.step()
+        found.append([loss.item() for loss in losses])
+    return max(abs(one - other) for one, other in zip(*found, strict=True))
+
+
+# -------------------------------------------------------------------------------------------------- 05.3 still_fresh
+
+BANKS = {
+    "order": "row 0 of this bank holds another picture's features, and you said fresh: compare picture by picture",
+    "gentle": "a small update had moved all features of this bank, by 1 %, and you said it is fresh: is your tolerance wide?",
+    "first": "the first half of this bank was made before an update, and you said fresh. Spread your pictures",
+    "middle": "the middle of this bank was made before an update, and you said fresh. Spread your pictures",
+    "last": "the second half of this bank was made before an update, and you said fresh. Spread your pictures",
+    "awake": "this bank was made while dropout was at work: one throw of the dice. You said fresh",
+    "pixels": "this bank was made from pictures that were not normalised, and you said fresh",
+    "short": "this bank has fewer rows than there are pictures (a loader with drop_last made it), and you said fresh",
+}
+
+
+@beside
+def banks(rng: Rng) -> Iterator[dict]:
+    """Features that somebody kept, two of them still right, with the front that made them and the pictures."""
+    old = {"gentle": (0, 6), "first": (0, 3), "middle": (1, 5), "last": (3, 6)}  # sixths that were made before an update
+    for kind in rng.shuffled(("fresh", "fresh", *old, "awake", "pixels", "order", "short")):
+        count = 6 * rng.integer(8, 12)
+        with rng.torch():
+            layers = [nn.Conv2d(3, rng.integer(4, 8), 3), nn.Softplus(), nn.Dropout(0.3), nn.MaxPool2d(4), nn.Flatten()]
+            front, images = nn.Sequential(*layers), torch.randn(count, 3, 10, 10) + torch.randn(count, 3, 1, 1)
+            rounding = 1 + 2e-6 * torch.randn(count, 1).sign()  # batches of another size are rounded otherwise
+            with torch.no_grad():
+                bank = front.train(kind == "awake")(2 * images + 0.5 if kind == "pixels" else images) * rounding
+                front[0].weight.mul_(1.01 if kind in old else 1)  # type: ignore[operator]
+                now = front.eval()(images) * rounding
+        first, last = (sixth * count // 6 for sixth in old.get(kind, (0, 6)))
+        bank = torch.cat([now[:first], bank[first:last], now[last:]])
+        bank = {"order": bank.roll(rng.integer(1, 9), 0), "short": bank[: -rng.integer(1, 7)]}.get(kind, bank)
+        layers[2].train(), layers[rng.choice((0, 1, 3))].train()
+        yield {"kind": kind, "front": front, "bank": bank, "dataset": TensorDataset(images, torch.arange(count) % 4)}
+
+
+@beside
+def ask_fresh(still_fresh: Any, case: dict) -> dict:
+    front, seen, awake = case["front"], [], []
+    front[0].register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0]) if inputs[0].dim() == 4 else 1))
+    front[2].register_forward_pre_hook(lambda dropout, _: awake.append(dropout.training))
+    before, said = look(front), still_fresh(front, case["bank"].clone(), case["dataset"])
+    return {"returned": said, "pictures": sum(seen), "awake": any(awake), "before": before, "after": look(front)}
+
+
+def all_banks(said: list[dict], cases: list[dict]) -> Iterator[str]:
+    """How the answer works comes first; then what it took for fresh, in the order of BANKS, the likeliest slip first."""
+    kinds = [case["kind"] for case in cases]
+    for one, kind in zip(said, kinds, strict=True):
+        if one["pictures"] > 8:
+            yield f"{one['pictures']} pictures went through `front`; 8 are allowed, the bank was made to save the rest"
+        if one["awake"]:
+            yield "pictures went through `front` while its dropout was at work; a bank holds answers of evaluation mode"
+        yield from left_alone(one["before"], one["after"], but=("random",))
+        if kind == "fresh" and not one["returned"]:
+            yield "you refused a fresh bank: batches of another size are rounded otherwise, here by 0.0002 %. Allow for that"
+    yield from (BANKS[kind] for kind in BANKS if said[kinds.index(kind)]["returned"])
+
+
+# --------------------------------------------------------------------------------------------------------- 05.4 adapt
+
+
+@beside
+def small(name: str) -> nn.Module:
+    """A small network of an architecture that the lessons never mention, for ten classes."""
+    if name == "ShuffleNetV2":
+        return models.ShuffleNetV2([1, 1, 1], [8, 16, 32, 64, 64], num_classes=10)
+    if name == "RegNet":
+        return models.RegNet(models.regnet.BlockParams([1, 1], [16, 32], [8, 8], [1.0, 1.0], [2, 2]), num_classes=10)
+    if name == "DenseNet":
+        return models.DenseNet(8, (2, 2), 16, num_classes=10)
+    return models.MobileNetV2(10, 0.25, [[1, 32, 1, 1], [2, 64, 1, 2], [2, 96, 1, 2]])
+
+
+@beside
+def unseen(rng: Rng) -> Iterator[dict]:
+    """Two networks, of which one calls its last layer `fc`, with pictures of other classes."""
+    for name in rng.shuffled((rng.choice(("ShuffleNetV2", "RegNet")), rng.choice(("MobileNetV2", "DenseNet")))):
+        with rng.torch(), torch.no_grad():
+            model, pictures = small(name), coloured_pictures(60, rng.integer(3, 6))
+            for part in model.modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.momentum = 1  # the statistics of these pictures, at once
+            model(pictures["images"])
+        yield {"model": mixed(model, rng), **pictures}
+
+
+@beside
+def ask_adapt(adapt: Any, case: dict) -> dict:
+    first, seen = next(part for part in case["model"].modules() if isinstance(part, nn.Conv2d)), [-2]  # `told` looks at two
+
+    def count(module: nn.Module, inputs: tuple) -> None:
+        if module is first and type(inputs[0]) is torch.Tensor:
+            seen.append(len(inputs[0]))
+
+    handle = nn.modules.module.register_module_forward_pre_hook(count)
     try:
-        features, labels = bank
-        F.cross_entropy(nn.Linear(features.shape[1], 6)(features), labels).backward()
-        return ""
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        found = told(lambda model, pictures: adapt(model, pictures, case["classes"]), case)
+    finally:
+        handle.remove()
+    return found | {"seen": sum(seen)}
 
 
-def probe_bank(feature_bank: Any, rng: Rng) -> dict:
-    model, (first, second), loader = bank_task(rng)
-    calls = [feature_bank(model.train(), cut, loader()) for cut in (first, first, second)]
-    rows = calls[0][0] if isinstance(calls[0], (tuple, list)) else None
-    graph = isinstance(rows, Tensor) and rows.requires_grad
-    error = learn_from(calls[0])
-    return {"calls": calls, "graph": graph, "error": error}
-
-
-def judge_bank(data: dict, rng: Rng) -> Result:
-    model, (first, second), loader = bank_task(rng)
-    images, labels = loader().dataset.tensors  # type: ignore[attr-defined]
-    model.eval()
-    with torch.no_grad():
-        wanted, others = up_to(model, first, images), up_to(model, second, images)
-    if any(len(call) != 2 for call in data["calls"]):
-        return failed("return two tensors: the features and the labels")
-    (rows, found), (again, _), (more, _) = data["calls"]
-    why = compare_rows(rows, again, wanted, first) or compare_labels(rows, found, wanted, labels)
-    why = why or compare_rows(more, more, others, second)
-    if why:
-        return failed(why)
-    if data["graph"]:
-        return failed("the rows still hang on the graph that made them, with every map of every picture in memory")
-    if data["error"]:
-        return failed(f"no head can learn from these rows: {data['error']}")
-    return passed()
-
-
-def compare_rows(rows: Tensor, again: Tensor, wanted: Tensor, cut: int) -> str | None:
-    if rows.dim() != 2 or rows.shape[1] != wanted.shape[1]:
-        return (
-            f"the features have the shape {list(rows.shape)}; classifier[{cut}] receives rows of {wanted.shape[1]} values here"
+def rules_adapt(said: dict, case: dict) -> Iterator[str]:
+    model, labels = case["model"], case["labels"]
+    yield from strayed(said, model, case["classes"])
+    if said["seen"] > 1.6 * len(labels):  # a tool may look at a few pictures twice
+        yield f"{said['seen']:,} pictures went through the backbone; the budget was each once, {len(labels)} in all"
+    rows = in_front_of(model, case["images"])
+    replace_head(model, case["classes"]).load_state_dict(said["state"])
+    yours, best = ((one.argmax(1) == labels).float().mean().item() for one in (head_of(model)(rows), trained(rows, case, 40)))
+    if not yours > best - 0.1:
+        yield (
+            f"the network you return is right on {yours:.2f} of the training pictures; a head on the same features reaches "
+            f"{best:.2f}. How many steps did yours take, and how large?"
         )
-    if len(rows) != len(wanted):
-        return f"{len(rows)} rows for {len(wanted)} pictures"
-    if not close(rows, again):
-        share = (rows != again).float().mean()
-        return f"two calls differ in {share:.0%} of the values: dropout is on"
-    if not close(rows, wanted[nearest(rows, wanted)]):
-        return f"the rows are not what the layers in front of classifier[{cut}] make of these pictures"
-    return None
-
-
-def compare_labels(rows: Tensor, found: Tensor, wanted: Tensor, labels: Tensor) -> str | None:
-    if found.shape != labels.shape:
-        return f"the labels have the shape {list(found.shape)}; there are {len(labels)} pictures"
-    for number, (truth, said) in enumerate(zip(labels[nearest(rows, wanted)].tolist(), found.tolist(), strict=True)):
-        if truth != said:
-            name = CLASSES[said] if said in range(6) else said
-            return f"row {number} is a {CLASSES[truth]}, its label says {name}: do picture and label come from the same draw?"
-    return None
-
-
-def nearest(rows: Tensor, wanted: Tensor) -> Tensor:
-    """For each row, which picture it belongs to."""
-    return torch.cdist(rows.double(), wanted.double()).argmin(1)
-
-
-def up_to(model: Any, cut: int, images: Tensor) -> Tensor:
-    return model.classifier[:cut](model.avgpool(model.features(images)).flatten(1))
-
-
-@torch.no_grad()
-def wrong_train_mode(model: nn.Module, cut: int, loader: Iterable) -> tuple[Tensor, Tensor]:
-    rows, labels = zip(*[(up_to(model, cut, images), labels) for images, labels in loader], strict=True)
-    return torch.cat(rows), torch.cat(labels)
-
-
-@torch.no_grad()
-def wrong_shuffled_twice(model: nn.Module, cut: int, loader: Iterable) -> tuple[Tensor, Tensor]:
-    model.eval()
-    rows = torch.cat([up_to(model, cut, images) for images, _ in loader])
-    return rows, torch.cat([labels for _, labels in loader])
-
-
-def wrong_graph(model: nn.Module, cut: int, loader: Iterable) -> tuple[Tensor, Tensor]:
-    model.eval()
-    rows, labels = zip(*[(up_to(model, cut, images), labels) for images, labels in loader], strict=True)
-    return torch.cat(rows), torch.cat(labels)
-
-
-@torch.inference_mode()
-def wrong_inference_mode(model: nn.Module, cut: int, loader: Iterable) -> tuple[Tensor, Tensor]:
-    return wrong_graph(model, cut, loader)
-
-
-@torch.no_grad()
-def wrong_logits(model: nn.Module, cut: int, loader: Iterable) -> tuple[Tensor, Tensor]:
-    return wrong_graph(model, 7, loader)
-
-
-@torch.no_grad()
-def wrong_cut_typed(model: nn.Module, cut: int, loader: Iterable) -> tuple[Tensor, Tensor]:
-    return wrong_graph(model, 5, loader)
-
-
-@torch.no_grad()
-def wrong_one_batch(model: nn.Module, cut: int, loader: Iterable) -> tuple[Tensor, Tensor]:
-    return wrong_graph(model, cut, [next(iter(loader))])
-
-
-def right_detached(model: nn.Module, cut: int, loader: Iterable) -> tuple[Tensor, Tensor]:
-    model.requires_grad_(False).eval()
-    rows, labels = [], []
-    for images, batch_labels in loader:
-        rows += list(up_to(model, cut, images).detach())
-        labels += batch_labels.tolist()
-    return torch.stack(rows), torch.tensor(labels)
-
-
-# -------------------------------------------------------------------------------------------- 05.4 vgg16_report
-
-
-@beside
-def report_task(rng: Rng) -> tuple[nn.Module, dict[str, list]]:
-    """A small VGG, and batches for training, validation and test."""
-    model = small_vgg(rng)
-    with rng.torch():
-        pictures = {name: coloured_pictures(count) for name, count in (("train", 60), ("val", 36), ("test", 42))}
-    return model, {
-        name: list(zip(images.split(12), labels.split(12), strict=True)) for name, (images, labels) in pictures.items()
-    }
-
-
-def probe_report(vgg16_report: Any, rng: Rng) -> dict:
-    model, batches = report_task(rng)
-    opened: list[dict[str, Tensor]] = []
-
-    def open_test() -> list:
-        opened.append({name: value.clone() for name, value in model.state_dict().items()})
-        return batches["test"]
-
-    report = vgg16_report(model, batches["train"], batches["val"], open_test, epochs=3)
-    return {"report": report, "opened": opened, "after": dict(model.state_dict())}
-
-
-def judge_report(data: dict, rng: Rng) -> Result:
-    model, batches = report_task(rng)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    after = data["after"]
-    if after.keys() != before.keys():
-        return failed("the model lost or gained tensors")
-    why = wrong_moves(before, after) or wrong_openings(data["opened"], after)
-    if why:
-        return failed(why)
-    model.load_state_dict(after)
-    return judge_numbers(data["report"], model, batches)
-
-
-def wrong_moves(before: dict, after: dict) -> str | None:
-    moved = [name for name in before if not same(before[name], after[name])]
-    free = [name for name in before if name.startswith(("classifier.6.", "features.24.", "features.26.", "features.28."))]
-    strayed = [name for name in moved if name not in free]
-    if strayed:
-        return f"{strayed[0]} moved, but only block 5 (features 24 to 30) and classifier[6] may learn"
-    asleep = [name for name in free if name not in moved]
-    if asleep and asleep[0].startswith("features"):
-        return f"{asleep[0]} in block 5 is what it was: was it free in phase two, and did the optimizer know it?"
-    if asleep:
-        return f"{asleep[0]} is what it was: the head of the model that you were given did not learn"
-    return None
-
-
-def wrong_openings(opened: list[dict], after: dict) -> str | None:
-    if not opened:
-        return "the test box was never opened"
-    if len(opened) > 1:
-        return f"the test box was opened {len(opened)} times: once, after the last choice, is the rule"
-    if any(not same(opened[0][name], after[name]) for name in after):
-        return "the test box was opened, and then the training went on: open it after the last step"
-    return None
-
-
-def judge_numbers(report: dict, model: Any, batches: dict) -> Result:
-    head = sum(p.numel() for p in model.classifier[6].parameters())
-    wanted = [head, head + sum(p.numel() for p in model.features[24:].parameters())]
-    if report["learning"] != wanted:
-        return failed(f"{wanted} values learn in phase one and phase two here, you report {report['learning']}")
-    for split in ("val", "test"):
-        fresh, said = evaluate(model, batches[split]).accuracy, report[split]
-        if abs(fresh - said) > 1e-6:
-            return failed(
-                f"{split}: {said:.2f} reported, {fresh:.2f} on fresh pictures. Phase two changed block 5, features kept "
-                "before it did not; and the score of an earlier epoch is not that of the finished model"
-            )
-    if report["val"] < 0.25:
-        return failed(f"the finished model is right on {report['val']:.2f} of val; guessing gives 0.17. Look at the rates")
-    return passed()
-
-
-def sgd(model: nn.Module, lr: float) -> torch.optim.SGD:
-    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)
-
-
-def accuracy(model: nn.Module, batches: Any) -> float:
-    return evaluate(model, batches).accuracy
-
-
-def run_phases(model: Any, train: Any, val: Any, epochs: int, after_epoch: Callable = lambda epoch: None) -> dict:
-    """The right run, up to the test box."""
-    freeze(model)
-    learning = []
-    for part, lr in ((model.classifier[6], 0.01), (model.features[24:], 0.001)):
-        unfreeze(part)
-        learning.append(sum(trainable(model).values()))
-        history = fit(model, train, val, sgd(model, lr), epochs=epochs, after_epoch=after_epoch)
-    return {"learning": learning, "val": history[-1].val.accuracy}
-
-
-def wrong_chosen_by_test(model: Any, train: Any, val: Any, open_test: Any, epochs: int) -> dict:
-    scores: list[float] = []
-    report = run_phases(model, train, val, epochs, lambda epoch: scores.append(accuracy(model, open_test())))
-    return report | {"test": max(scores)}
-
-
-def wrong_test_as_val(model: Any, train: Any, val: Any, open_test: Any, epochs: int) -> dict:
-    report = run_phases(model, train, open_test(), epochs)
-    return {"learning": report["learning"], "val": accuracy(model, val), "test": report["val"]}
-
-
-def wrong_stale(model: Any, train: Any, val: Any, open_test: Any, epochs: int) -> dict:
-    model.eval()
-    with torch.no_grad():
-        kept = [(up_to(model, 6, images), labels) for images, labels in val]
-    report = run_phases(model, train, val, epochs)
-    return report | {"val": accuracy(model.classifier[6], kept), "test": accuracy(model, open_test())}
-
-
-def wrong_old_optimizer(model: Any, train: Any, val: Any, open_test: Any, epochs: int) -> dict:
-    freeze(model)
-    unfreeze(model.classifier[6])
-    optimizer = sgd(model, 0.01)
-    fit(model, train, val, optimizer, epochs=epochs)
-    unfreeze(model.features[24:])
-    history = fit(model, train, val, optimizer, epochs=epochs)
-    return {"learning": [1, 2], "val": history[-1].val.accuracy, "test": accuracy(model, open_test())}
-
-
-def wrong_optimizer_by_hand(model: Any, train: Any, val: Any, open_test: Any, epochs: int) -> dict:
-    freeze(model)
-    unfreeze(model.classifier[6])
-    optimizer = sgd(model, 0.01)
-    fit(model, train, val, optimizer, epochs=epochs)
-    unfreeze(model.features[24:])
-    for _ in range(epochs):
-        train_one_epoch(model, train, optimizer)
-    return {"learning": [1, 2], "val": accuracy(model, val), "test": accuracy(model, open_test())}
-
-
-def wrong_all_features(model: Any, train: Any, val: Any, open_test: Any, epochs: int) -> dict:
-    report = run_phases(model, train, val, epochs)
-    unfreeze(model.features)
-    fit(model, train, val, sgd(model, 0.001), epochs=1)
-    return report | {"test": accuracy(model, open_test())}
-
-
-def wrong_no_test(model: Any, train: Any, val: Any, open_test: Any, epochs: int) -> dict:
-    report = run_phases(model, train, val, epochs)
-    return report | {"test": report["val"]}
-
-
-def right_groups(model: Any, train: Any, val: Any, open_test: Any, epochs: int) -> dict:
-    model.requires_grad_(False)
-    model.classifier[6].requires_grad_(True)
-    learning = [sum(trainable(model).values())]
-    fit(model, train, val, torch.optim.SGD(model.classifier[6].parameters(), lr=0.01, momentum=0.9), epochs=epochs)
-    for layer in (24, 26, 28):
-        model.features[layer].requires_grad_(True)
-    learning.append(sum(trainable(model).values()))
-    groups = param_groups(model, {"features": 0.001, "classifier.6": 0.001})
-    fit(model, train, val, torch.optim.SGD(groups, momentum=0.9), epochs=epochs)
-    return {"learning": learning, "val": accuracy(model, val), "test": accuracy(model, open_test())}
 
 
 CHECKS = [
-    Check(
-        "05.1",
-        "build_vgg16",
-        "VGG16 for other classes",
-        probe_build,
-        judge_build,
-        {"built": [{"shapes": {str: [int]}, "layers": [str], "outputs": int}], "refused": bool},
-        points=2,
+    exercise("05.1", "train_vgg16", "adapt VGG16", small_vggs, ask_train, rules_train, seen=TOLD, points=2, limit_s=10),
+    exercise("05.2", "cut_at", "how many layers may run once", stacks, ask_cut, rules_cut, seen=CUT, points=2, limit_s=30),
+    exercise(
+        "05.3", "still_fresh", "is this bank fresh?", banks, ask_fresh, lambda *_: (), seen=FRESH, overall=all_banks, points=2
     ),
-    Check(
-        "05.2", "freeze_for_head", "only the last layer learns", probe_freeze, judge_freeze, {"after": {str: Tensor}}, points=2
-    ),
-    Check(
-        "05.3",
-        "feature_bank",
-        "keep what the frozen part makes",
-        probe_bank,
-        judge_bank,
-        {"calls": [[Tensor]], "graph": bool, "error": str},
-        points=3,
-    ),
-    Check(
-        "05.4",
-        "vgg16_report",
-        "the whole run, reported",
-        probe_report,
-        judge_report,
-        {"report": {"learning": [int], "val": float, "test": float}, "opened": [{str: Tensor}], "after": {str: Tensor}},
-        points=3,
-        limit_s=10,  # it trains
-    ),
+    exercise("05.4", "adapt", "a new network", unseen, ask_adapt, rules_adapt, seen=SEEN, points=3, repeats=2, limit_s=30),
 ]
-
-WRONG = {
-    "05.1": [
-        (wrong_dropout_added, "classifier[6] holds ['classifier.6.1.weight', 'classifier.6.1.bias']; one linear layer"),
-        (wrong_whole_classifier, "for 10 classes, the hidden layers are gone: 119.3 million values fewer"),
-        (wrong_inputs, "classifier[6] receives 4096 values, yours takes 25,088"),
-        (wrong_fc, "there is a new fc.weight, but the forward pass of a VGG never uses it; 1000 logits come out"),
-        (wrong_attribute, "1000 logits come out: the weight of classifier[6] has 1000 rows"),
-        (wrong_fresh, "`weights` is not used"),
-    ],
-    "05.2": [
-        (wrong_features_only, "119,586,826 values still learn: classifier[0] and classifier[3] are not in features"),
-        (wrong_all_frozen, "nothing learns: the new head was frozen with the rest"),
-        (wrong_flag_on_the_layer, "nothing learns"),
-        (wrong_six_in_name, "features.26.weight moved too"),
-        (wrong_last_parameter, "classifier.6.weight should learn"),
-    ],
-    "05.3": [
-        (wrong_train_mode, "of the values: dropout is on"),
-        (wrong_shuffled_twice, "its label says"),
-        (wrong_graph, "still hang on the graph"),
-        (wrong_inference_mode, "Inference tensors cannot be saved for backward"),
-        (wrong_logits, "the features have the shape"),
-        (wrong_cut_typed, "the rows are not what the layers in front of classifier[3] make"),
-        (wrong_one_batch, "8 rows for"),
-    ],
-    "05.4": [
-        (wrong_chosen_by_test, "times: once, after the last choice"),
-        (wrong_test_as_val, "and then the training went on"),
-        (wrong_stale, "Phase two changed block 5, features kept before it did not"),
-        (wrong_old_optimizer, "the optimizer does not hold all that learns: 'features'"),
-        (wrong_optimizer_by_hand, "features.24.weight in block 5 is what it was"),
-        (wrong_all_features, "features.0.weight moved, but only block 5"),
-        (wrong_no_test, "the test box was never opened"),
-    ],
-}
-
-
-RIGHT = {
-    "05.1": [right_by_hand, right_replace_head],
-    "05.2": [right_by_name],
-    "05.3": [right_detached],
-    "05.4": [right_groups],
-}

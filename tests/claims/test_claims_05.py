@@ -1,51 +1,81 @@
-"""Lesson 05: VGG16's parts, heads on kept features, and phase two from the output of block 4."""
+"""Lesson 05: what VGG16's features know, which of its layers never learned, where to cut, and how outdated features look."""
 
+import copy
 from functools import cache
+from statistics import mean
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from course_utils import eval_mode, evaluate, freeze, get_weights, load_model, pictures, replace_head, train_one_epoch, unfreeze
+from course_utils import (
+    eval_mode,
+    evaluate,
+    freeze,
+    get_weights,
+    load_model,
+    pictures,
+    precompute,
+    split_frozen,
+    sweep,
+    train_one_epoch,
+    unfreeze,
+)
 
 pytestmark = pytest.mark.claim
 SEEDS = range(5)
+each_seed = pytest.mark.parametrize("seed", SEEDS)
+RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
+ENDS = {"block 1": (0, 5), "block 2": (5, 10), "block 3": (10, 17), "block 4": (17, 24), "block 5": (24, 31)}
 
 
-# ------------------------------------------------------------------------------------------------------ exact facts
+@cache
+def vgg():
+    return freeze(load_model("vgg16"))
 
 
-def multiplications(name, pixels):
-    with torch.device("meta"):
-        model, image = models.get_model(name).eval(), torch.empty(1, 3, pixels, pixels)
-    with FlopCounterMode(display=False) as counter:
-        model(image)
-    return counter.get_total_flops()
+# ------------------------------------------------------------------------------------------------- weights, and the cut
 
 
-@pytest.mark.parametrize("pixels", [64, 224])
-def test_vgg16_multiplies_about_nine_times_as_much_as_resnet18(pixels):
-    assert 8.4 < multiplications("vgg16", pixels) / multiplications("resnet18", pixels) < 9.4
+def test_three_of_sixteen_layers_were_never_trained_and_hold_nearly_nine_tenths():
+    layers = {name: layer for name, layer in vgg().named_modules() if hasattr(layer, "weight")}
+    never = {name: layer for name, layer in layers.items() if not layer.bias.any()}
+    assert (len(layers), list(never)) == (16, ["classifier.0", "classifier.3", "classifier.6"])
+    assert all(layer.weight.std().item() == pytest.approx(0.01, rel=0.01) for layer in never.values())
+    counts = [sum(layer.weight.numel() for layer in some.values()) for some in (never, layers)]
+    assert 0.88 < counts[0] / counts[1] < 0.9
 
 
-def test_most_of_the_work_is_in_blocks_1_to_4():
-    with torch.device("meta"):
-        blocks, image = models.vgg16().features[:24].eval(), torch.empty(1, 3, 64, 64)
-    with FlopCounterMode(display=False) as counter:
-        blocks(image)
-    assert counter.get_total_flops() / multiplications("vgg16", 64) > 0.8
+@each_seed
+def test_cached_features_give_the_same_losses(seed):
+    torch.manual_seed(seed)
+    model = shared_model()
+    images, labels = things(2, seed)
+    few = DataLoader(TensorDataset(images, labels), 6)
+    start, losses = nn.Linear(4096, 6).state_dict(), []
+    for part, batches in ((model, few), (parts()[1], precompute(parts()[0], few, cache=None))):
+        model.classifier[6].load_state_dict(start)
+        torch.manual_seed(seed)
+        optimizer = torch.optim.SGD(model.classifier[6].parameters(), lr=0.01)
+        losses += [[train_one_epoch(part, batches, optimizer).loss for _ in range(2)]]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_how_many_values_there_are():
-    with torch.device("meta"):
-        model = models.vgg16(num_classes=10)
-    size = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_modules()}
-    assert (size[""], size["classifier"], size["classifier.6"]) == (134_301_514, 119_586_826, 40_970)
-    assert size["classifier"] / size[""] > 0.89
-    assert sum(p.numel() for p in model.features[24:].parameters()) == 7_079_424
+@cache
+def shared_model():
+    model = vgg()
+    model.classifier[6] = nn.Linear(4096, 6)
+    return model
+
+
+@cache
+def parts():
+    frozen, learning = split_frozen(shared_model())
+    assert [name for name, _ in learning.classifier.named_children()] == ["2", "3", "4", "5", "6"]
+    return frozen, learning
 
 
 # ------------------------------------------------------------------------------------------------------- five seeds
@@ -61,90 +91,104 @@ def keep(part, inputs):
         return torch.cat([part(batch) for batch in inputs.split(32)])
 
 
-def loader(features, labels, shuffle=False):
-    return DataLoader(TensorDataset(features, labels), 32, shuffle=shuffle)
-
-
-def learn(part, features, labels, lr, epochs=10):
-    optimizer = torch.optim.SGD([p for p in part.parameters() if p.requires_grad], lr=lr, momentum=0.9)
-    batches = loader(features, labels, shuffle=True)
-    for _ in range(epochs):
-        train_one_epoch(part, batches, optimizer)
-
-
-def pool_into(linear):
-    """`avgpool`, flatten and `linear` as one layer for maps of 2×2: the same function, with a twelfth of the work."""
-    spread = nn.AdaptiveAvgPool2d(7)(torch.eye(4).view(4, 1, 2, 2)).flatten(1)
-    small = nn.Linear(2048, linear.out_features)
-    small.weight = nn.Parameter((linear.weight.detach().view(-1, 512, 49) @ spread.T).flatten(1))
-    small.bias = linear.bias
-    return freeze(small)
+def loader(rows, labels, shuffle=False):
+    return DataLoader(TensorDataset(rows, labels), 32, shuffle=shuffle, generator=torch.Generator())
 
 
 @cache
-def run(seed):
-    """What the lesson does, on pictures, initial values and orders of this seed."""
-    torch.manual_seed(seed)
-    model = freeze(replace_head(load_model("vgg16"), 6))
-    block5, classifier = model.features[24:], nn.Sequential(pool_into(model.classifier[0]), *model.classifier[1:])
-    (images, labels), (val_images, val_labels) = things(20, seed), things(20, 100 + seed)
-    block4, val4 = keep(model.features[:24], images), keep(model.features[:24], val_images)
-    front = nn.Sequential(block5, nn.Flatten(), *classifier[:2])  # up to the first dropout, as split_frozen cuts it
-    pooled = nn.Sequential(block5, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    own, head, tail = nn.Linear(512, 6), classifier[2:], nn.Sequential(block5, nn.Flatten(), classifier)
-    unfreeze(classifier[6])
-    learn(own, keep(pooled, block4), labels, lr=0.03)
-    learn(head, keep(front, block4), labels, lr=0.005)
-    bank = keep(front, val4)
-    found = {"pooled": evaluate(own, loader(keep(pooled, val4), val_labels))}
-    found["one"] = evaluate(head, loader(bank, val_labels))
-    unfreeze(block5)
-    learn(tail, block4, labels, lr=0.001, epochs=5)
-    found["two"], found["stale"] = evaluate(tail, loader(val4, val_labels)), evaluate(head, loader(bank, val_labels))
-    found["fresh"] = evaluate(model, loader(val_images[:24], val_labels[:24]))
-    found["kept"] = evaluate(tail, loader(val4[:24], val_labels[:24]))
+def drawn(seed):
+    """Pictures of train, val and test, and their labels."""
+    return list(zip(*(things(*one) for one in ((20, seed), (15, 100 + seed), (30, 200 + seed))), strict=True))
+
+
+@cache
+def maps_of(seed):
+    found, maps = {}, drawn(seed)[0]
+    for name, (first, end) in ENDS.items():
+        found[name] = maps = [keep(vgg().features[first:end], some) for some in maps]
     return found
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_two_cheap_heads_are_within_ten_points(seed):
-    found = run(seed)
-    assert min(found["one"].accuracy, found["pooled"].accuracy) > 0.75
-    assert abs(found["one"].accuracy - found["pooled"].accuracy) < 0.1
+def pooled(maps):
+    return [F.adaptive_avg_pool2d(some, 2).flatten(1) for some in maps]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_phase_two_lowers_the_loss_and_does_not_cost_accuracy(seed):
-    found = run(seed)
-    assert found["two"].loss < 0.9 * found["one"].loss
-    assert found["two"].accuracy >= found["one"].accuracy - 0.03
+def by_neighbour(kept, labels):
+    known, new = (rows.flatten(1) for rows in kept[:2])
+    return (labels[0][torch.cdist(new, known).argmin(1)] == labels[1]).float().mean().item()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_features_of_phase_two_are_right_and_those_of_phase_one_are_stale(seed):
-    found = run(seed)
-    assert found["kept"].loss == pytest.approx(found["fresh"].loss, abs=1e-4)
-    assert found["stale"].loss - found["two"].loss > 0.03
+def accuracies(kept, labels, split, rates):
+    """By rate the accuracy of a linear head on the pictures of `split`, the mean of three."""
+    batches = loader(kept[0], labels[0], shuffle=True), loader(kept[split], labels[split])
+    rows = sweep(lambda _: nn.Linear(kept[0].shape[1], 6), *batches, rates=rates, seeds=range(3), epochs=10)
+    return {rate: mean(row["val"] for row in rows if row["lr"] == rate) for rate in rates}
 
 
-def untrained_features(seed):
-    """VGG16's features with the initial values that torchvision gives them."""
+def head_on(kept, labels):
+    """Accuracy on val and on test at the rate that is best on val."""
+    on_val = accuracies(kept, labels, 1, RATES)
+    best = max(on_val, key=on_val.__getitem__)
+    return on_val[best], accuracies(kept, labels, 2, [best])[best]
+
+
+@cache
+def heads_of(seed):
+    return {name: head_on(pooled(maps), drawn(seed)[1]) for name, maps in maps_of(seed).items()}
+
+
+@each_seed
+def test_neighbours_by_trained_features_show_the_same_thing(seed):
+    images, labels = drawn(seed)
     torch.manual_seed(seed)
-    features = models.vgg.make_layers(models.vgg.cfgs["D"])
-    for layer in features:
+    stranger = models.vgg.make_layers(models.vgg.cfgs["D"])
+    for layer in stranger:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-    return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert by_neighbour(maps_of(seed)["block 5"], labels) > 0.85
+    assert by_neighbour(images, labels) < 0.4
+    half = [keep(stranger, some[::2]) for some in images[:2]], [some[::2] for some in labels]
+    assert by_neighbour(*half) < 0.5
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_head_on_an_untrained_vgg16_stays_close_to_guessing(seed):
-    (images, labels), (val_images, val_labels) = things(10, seed), things(10, 100 + seed)
-    body = untrained_features(seed)
-    train, val = keep(body, images), keep(body, val_images)
-    scale = 0.25 / train.std(0).mean()  # as large as the trained ones, so that the same rate is fair
+@each_seed
+def test_val_chooses_to_cut_behind_block_4(seed):
+    heads = heads_of(seed)
+    assert max(heads, key=lambda name: heads[name][0]) == "block 4"
+    assert heads["block 4"][1] > 0.88
+    assert heads["block 1"][0] < 0.6
+
+
+def test_block_4_is_ahead_of_block_5_on_test_too_in_four_of_five():
+    ahead = [heads_of(seed)["block 4"][1] - heads_of(seed)["block 5"][1] for seed in SEEDS]
+    assert sum(one > 0 for one in ahead) >= 4
+    assert mean(ahead) > 0.02
+
+
+@each_seed
+def test_two_random_layers_change_little_and_averaging_costs(seed):
+    labels, maps = drawn(seed)[1], maps_of(seed)["block 5"]
+    behind = nn.Sequential(vgg().avgpool, nn.Flatten(), vgg().classifier[:6])
+    random, average, every = (
+        head_on(kept, labels)[1]
+        for kept in ([keep(behind, some) for some in maps], [m.mean((2, 3)) for m in maps], pooled(maps))
+    )
+    assert abs(random - every) < 0.05
+    assert every - average > 0.01
+
+
+@each_seed
+def test_an_outdated_bank_is_off_by_little(seed):
+    """A head on block 5, then both learn for five epochs: the accuracy on the features from before beside that on new ones."""
     torch.manual_seed(seed)
-    head = nn.Linear(512, 6)
-    learn(head, train * scale, labels, lr=0.03)
-    assert evaluate(head, loader(val * scale, val_labels)).accuracy < 0.4
+    labels, block4, block5 = drawn(seed)[1], maps_of(seed)["block 4"], copy.deepcopy(vgg().features[24:])
+    head, bank = nn.Linear(2048, 6), pooled(maps_of(seed)["block 5"])
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.01, momentum=0.9)
+    for _ in range(10):
+        train_one_epoch(head, loader(bank[0], labels[0], shuffle=True), optimizer)
+    both = nn.Sequential(unfreeze(block5), nn.Flatten(), head)
+    optimizer = torch.optim.SGD(both.parameters(), lr=0.001, momentum=0.9)
+    for _ in range(5):
+        train_one_epoch(both, loader(block4[0], labels[0], shuffle=True), optimizer)
+    fresh, old = (evaluate(part, loader(rows[1], labels[1])).accuracy for part, rows in ((both, block4), (head, bank)))
+    assert abs(fresh - old) < 0.035  # three pictures of 90
