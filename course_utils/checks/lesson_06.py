@@ -1,11 +1,10 @@
-"""Checks of lesson 06, which layers should learn: configurations, rates chosen on val, differences, a report."""
+"""Checks of lesson 06, which layers should learn: configurations, a referee, differences, a whole protocol."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
-from fractions import Fraction
+from collections.abc import Iterator
 from statistics import fmean, stdev
 from typing import Any
 
@@ -13,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils import freeze, settings, sweeps, train_mode, unfreeze
-from course_utils.checks.spec import Check, Result, Rng, beside, failed, mismatch, partial, passed, same
+from course_utils.checks.spec import LOOK, Rng, beside, close, exercise, left_alone, look
 from course_utils.experiments import freezing
 
 # ---------------------------------------------------------------------------------------------- 06.1 configure
@@ -22,525 +20,333 @@ from course_utils.experiments import freezing
 STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
 
 
-@beside
-def small_resnet(rng: Rng) -> tuple[nn.Module, Tensor, Tensor]:
-    """The part names of a ResNet with a few channels, everything learning, in training mode; and one batch."""
-    width, batch = rng.integer(3, 6), rng.integer(5, 9)
-
-    def block(inputs: int) -> nn.Module:
-        layers = (nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-        return nn.Sequential(OrderedDict(zip(("conv1", "bn1", "relu"), layers, strict=True)))
-
-    with rng.torch():
-        parts = OrderedDict(block(3).named_children())
-        for number in (1, 2, 3, 4):
-            parts[f"layer{number}"] = nn.Sequential(OrderedDict({"0": block(width)}))
-        parts["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        parts["fc"] = nn.Linear(width, 3)
-        return nn.Sequential(parts).train(), torch.randn(batch, 3, 8, 8) * 2 + 1, torch.randint(3, (batch,))
-
-
-@beside
-def orders(rng: Rng) -> list[tuple[int, float, bool]]:
-    """What is asked for, call by call: stages to freeze, learning rate, and whether the model comes frozen but for `fc`."""
-    return [(frozen, rng.choice([0.02, 0.05, 0.1]), rng.choice([False, True])) for frozen in (1, 2, 3, 4, 5, 0)]
+def small_resnets(rng: Rng) -> Iterator[dict]:
+    """For 0 to 5 frozen stages a network with a ResNet's names, as an earlier experiment left it, a rate, and two batches."""
+    for frozen in (*rng.shuffled([1, 2, 3, 4]), 5, 0):
+        with rng.torch():
+            width = rng.integer(3, 6)
+            model = nn.Sequential(convolution(3, width))
+            for number in (1, 2, 3, 4):
+                block = nn.Sequential(convolution(width, width))
+                model.add_module(f"layer{number}", nn.Sequential(block, nn.Conv2d(width, width, 1, bias=False)))
+            model.add_module("pool", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+            model.add_module("fc", nn.Linear(width, 3))
+            batches = [(torch.randn(7, 3, 8, 8) * 2 + 1, torch.randint(3, (7,))) for _ in range(2)]
+        for name, child in model.named_children():
+            learns = name == "fc" or (frozen > 0 and rng.choice([True, False]))  # at 0 all but the head comes frozen
+            child.requires_grad_(learns).train(learns)
+        yield {"model": model, "frozen": frozen, "lr": rng.choice([0.02, 0.05, 0.1]), "batches": batches}
 
 
 @beside
-def prepared(rng: Rng, comes_frozen: bool) -> tuple[nn.Module, Tensor, Tensor]:
-    model, images, labels = small_resnet(rng)
-    if comes_frozen:
-        freeze(model)
-        unfreeze(model.get_submodule("fc"))
-        train_mode(model)
-    return model, images, labels
+def convolution(inputs: int, width: int) -> OrderedDict:
+    layer = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
+    return OrderedDict(conv1=layer, bn1=nn.BatchNorm2d(width), relu=nn.ReLU())
 
 
-def probe_configure(configure: Any, rng: Rng) -> list:
+def ask_configure(configure: Any, case: dict) -> dict:
+    model, before = case["model"], look(case["model"])
+    optimizer = configure(model, case["frozen"], case["lr"])
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"your function returns a {type(optimizer).__name__}; an optimizer is asked")
+    after, rates = look(model), [float(group["lr"]) for group in optimizer.param_groups]
+    return {"steps": two_steps(model, optimizer, case["batches"]), "rates": rates, "before": before, "after": after}
+
+
+@beside
+def two_steps(model: nn.Module, optimizer: Any, batches: list) -> list[dict[str, Tensor]]:
+    """All tensors of `model` after each of two steps, in the modes it is in."""
     found = []
-    for frozen, lr, comes_frozen in orders(rng):
-        model, images, labels = prepared(rng, comes_frozen)
-        optimizer = configure(model, frozen, lr)
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"your answer gives a {type(optimizer).__name__} where an optimizer is expected")
+    for images, labels in batches:
         loss = F.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
         if loss.requires_grad:
-            optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
-        learning = sum(parameter.requires_grad for parameter in model.parameters())
-        rates = [float(group["lr"]) for group in optimizer.param_groups]
-        found.append({"after": dict(model.state_dict()), "learning": learning, "rates": rates})
+        optimizer.step()
+        found.append({name: value.detach().clone() for name, value in model.state_dict().items()})
     return found
 
 
-def judge_configure(data: list, rng: Rng) -> Result:
-    worst = passed()
-    if len(data) != 6:
-        return failed("the optimizer is asked for six times, with 0 to 5 frozen stages")
-    for found, (frozen, lr, comes_frozen) in zip(data, orders(rng), strict=True):
-        model, _, _ = prepared(rng, comes_frozen)
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        if found["after"].keys() != before.keys():
-            return failed("the model lost or gained tensors; freezing must not change its structure")
-        result = judge_step(model, before, found, frozen, lr)
-        worst = min(worst, result, key=lambda one: one.share)
-    return worst
-
-
-def judge_step(model: nn.Module, before: dict, found: dict, frozen: int, lr: float) -> Result:
-    moved = {name for name in before if not same(before[name], found["after"][name])}
-    weights = [name for name, _ in model.named_parameters()]
-    still = [part for stage in STAGES[:frozen] for part in stage]
-    fixed = [name for name in weights if name.partition(".")[0] in still]
-    strayed = [name for name in fixed if name in moved]
-    asleep = [name for name in weights if name not in fixed and name not in moved]
-    asked = f"with frozen={frozen}"
-    if strayed and found["learning"] == len(weights):
-        return failed(f"{asked}, the last assignment wins: {len(weights)} of {len(weights)} tensors learn")
-    if strayed:
-        return failed(f"{asked}, {strayed[0]} moved in one step: which stages come first?")
-    if asleep and found["learning"] == len(weights) - len(fixed):
-        part = asleep[0].partition(".")[0]
-        return failed(f"{asked}, {part} is free, but nobody updates it: which tensors did the optimizer get?")
-    if asleep:
-        return failed(f"{asked}, {asleep[0]} should learn, but one step did not move it: compare whole names of parts")
-    if any(not math.isclose(rate, lr) for rate in found["rates"]):
-        return failed(f"asked for lr={lr}, the optimizer runs at {found['rates'][0]:g}")
-    return judge_statistics(moved - set(weights), still, before, found["after"])
-
-
-def judge_statistics(moved: set[str], still: Sequence[str], before: dict, after: dict) -> Result:
-    for name in sorted(moved):
-        if name.partition(".")[0] in still and not name.endswith("num_batches_tracked"):
-            by = (after[name] - before[name]).abs().max()
-            words = f"no weight strayed, but {name.partition('.')[0]} is frozen and {name} moved by {by:.2f}: "
-            return partial(Fraction(1, 2), words + "which switch stops statistics?")
-    return passed()
-
-
-def wrong_no_else(model: nn.Module, frozen: int, lr: float) -> torch.optim.Optimizer:
+def rules_configure(said: dict, case: dict) -> Iterator[str]:
+    model, frozen, lr = case["model"], case["frozen"], case["lr"]
+    start, came = {name: value.clone() for name, value in model.state_dict().items()}, look(model)["learns"]
     still = [part for stage in STAGES[:frozen] for part in stage]
     for name, part in model.named_children():
-        if name in still:
-            part.requires_grad_(False)
-        part.requires_grad_(True)
-    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+        part.requires_grad_(name not in still).train(name not in still)
+    right = two_steps(model, torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9), case["batches"])
+    first, last = said["steps"]
+    shapes = [[(name, value.shape) for name, value in state.items()] for state in (start, first, last)]
+    if shapes != [shapes[0]] * 3:
+        yield "the model came back with other tensors; freezing must not change its structure"
+    moved = {name for name, value in start.items() if not torch.equal(last[name], value)}
+    for name in came:
+        yield from misplaced(name, moved, came, said["after"]["learns"], still, f"with frozen={frozen}")
+    for name, part in ((name, name.partition(".")[0]) for name in start if name.endswith("running_mean")):
+        if part in still and name in moved:
+            yield f"{part} is frozen, and {name} moved: no gradient does that; which mode is that part in?"
+        if part not in still and name not in moved:
+            yield f"{part} learns, but the statistics of its batch norm stand still: which mode is that part in?"
+    if not all(math.isclose(rate, lr) for rate in said["rates"]):
+        yield f"asked for lr={lr:g}, your optimizer runs at {said['rates'][0]:g}"
+    for number, mine, was, due in ((1, first, start, right[0]), (2, last, first, right[1])):
+        if not all(close(mine[name], due[name]) for name in came):
+            step, wanted = (float((after["fc.weight"] - was["fc.weight"]).abs().mean()) for after in (mine, due))
+            yield f"step {number} moves fc.weight by {step:.2g} on average; SGD with momentum 0.9 at {lr:g} by {wanted:.2g}"
+    yield from left_alone(said["before"], said["after"], but=("modes", "learns"))
 
 
-def wrong_optimizer_first(model: nn.Module, frozen: int, lr: float) -> torch.optim.Optimizer:
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)
-    right_children(model, frozen, lr)
-    return optimizer
+def misplaced(name: str, moved: set[str], came: dict, learns: dict, still: list[str], asked: str) -> Iterator[str]:
+    """Why the parameter `name` moved although frozen, or stood still although free."""
+    part = name.partition(".")[0]
+    siblings = [one for one in came if one.partition(".")[0] == part]
+    if part in still and name in moved:
+        if all(learns.get(one) for one in came):
+            yield f"{asked}, {part} moved, and so did all the rest: in your code, which assignment comes last?"
+        if part == "bn1":
+            yield f"{asked}, bn1 moved; it belongs to the stem, so it is still when conv1 is"
+        yield f"{asked}, {name} moved: stages count from the picture on, and the stem is the first"
+    if part not in still and name not in moved:
+        if learns.get(name):
+            yield f"{asked}, {part} may learn, but no optimizer knows it: build the optimizer from what learns at the end"
+        if moved.intersection(siblings):
+            yield f"{asked}, {name} stood still and the rest of {part} learnt: a word inside a name is not the name of a stage"
+        if not any(came[one] for one in siblings):
+            yield f"{asked}, {part} came frozen from an earlier experiment and stayed so: begin by letting everything learn"
+        yield f"{asked}, {part} should learn and stood still: stages count from the picture on, and the head always learns"
 
 
-def wrong_statistics(model: nn.Module, frozen: int, lr: float) -> torch.optim.Optimizer:
-    optimizer = right_children(model, frozen, lr)
-    model.train()
-    return optimizer
+# ------------------------------------------------------------------------------------------------ 06.2 referee
+
+FAULTS = ("updates", "seeds", "rates", "edge", "test")
 
 
-def wrong_substring_stages(model: nn.Module, frozen: int, lr: float) -> torch.optim.Optimizer:
-    still = [part for stage in STAGES[:frozen] for part in stage]
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = not any(part in name for part in still)
-    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)
+def tables(rng: Rng) -> Iterator[dict]:
+    """Tables of runs, shuffled: fair ones, and others with a fault or two; for each configuration one run is lucky."""
+    plans = [[fault] for fault in ("updates", "seeds", "rates", "edge", "test", "none") for _ in range(4)]
+    for plan in rng.shuffled([*plans, ["updates", "test"], ["seeds", "rates"], ["rates", "edge"], ["edge", "test"]]):
+        names = rng.shuffled(["head", "layer4 + head", "layer3–4 + head", "all"])[: rng.integer(2, 4)]
+        rates = rng.choice([[0.003, 0.01, 0.03, 0.1], [0.001, 0.003, 0.01, 0.03, 0.1], [0.01, 0.03, 0.1, 0.3]])
+        seeds, bad, rows = rng.shuffled(range(9))[:3], rng.choice(names), []
+        for name in names:
+            wrong = plan if name == bad else []
+            tried = [*(rates[:1] + rates[2:] if "rates" in wrong else rates)]
+            tried += rng.choice([[], [1.0]]) if "edge" not in wrong else []
+            best = rng.choice([tried[0], tried[-1]] if "edge" in wrong else tried[1:-1])
+            lucky, late = rng.shuffled([lr for lr in tried if lr != best])[:2]
+            mine = [seed + 9 for seed in seeds] if "seeds" in wrong else seeds
+            for lr, seed in ((lr, seed) for lr in tried for seed in rng.shuffled(mine)):
+                val = {best: 0.8, lucky: 0.6}.get(lr, 0.7) + rng.integer(-9, 9) / 1000 + 0.3 * ((lr, seed) == (lucky, mine[1]))
+                looked = lr == best or ("test" in wrong and (lr, seed) == (late, mine[0]))
+                row = {"configuration": name, "lr": lr, "seed": seed, "val": round(val, 3), "test": val if looked else None}
+                rows.append({**row, "updates": 24 if "updates" in wrong and lr == late else 48})
+        yield {"rows": rng.shuffled(rows), "rates": rates}
 
 
-def wrong_end(model: nn.Module, frozen: int, lr: float) -> torch.optim.Optimizer:
-    freeze(model)
-    for stage in (*STAGES[:frozen], ("fc",)):
-        for part in stage:
-            unfreeze(model.get_submodule(part))
-    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)
+def ask_referee(referee: Any, case: dict) -> dict:
+    rows = [dict(row) for row in case["rows"]]
+    said = referee(rows, list(case["rates"]))
+    return {"returned": said, "kept": rows == case["rows"]}
 
 
-def wrong_fixed_rate(model: nn.Module, frozen: int, lr: float) -> torch.optim.Optimizer:
-    right_children(model, frozen, lr)
-    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01, momentum=0.9)
+def rules_referee(said: dict, case: dict) -> Iterator[str]:
+    verdict, best = said["returned"], freezing.best_rates(case["rows"])
+    broken = evidence(case["rows"], case["rates"], best)
+    right = next((fault for fault in FAULTS if fault in broken), "fair")
+    if verdict not in ("fair", *FAULTS):
+        yield f"the verdict is 'fair' or one of {', '.join(map(repr, FAULTS))}, not {verdict!r}"
+    if verdict in FAULTS and verdict not in broken:
+        why = {
+            "updates": "every run made 48 updates",
+            "seeds": "each configuration has the same seeds, in another order; compare sets",
+            "rates": "each configuration was tried at all rates of the list; more are allowed",
+            "edge": f"the means on val choose {best}, and none is the first or last that its configuration tried",
+            "test": f"the means on val choose {best}, and the box was opened at these rates only",
+        }
+        yield f"you said {verdict!r}, but this table keeps that rule: {why[verdict]}"
+    if verdict != right:
+        yield f"you said {verdict!r}, but {broken[right]}" + "; name the first broken rule of the list" * (verdict in broken)
+    if not said["kept"]:
+        yield "the table came back changed; a referee reads and does not write"
 
 
-def right_children(model: nn.Module, frozen: int, lr: float) -> torch.optim.Optimizer:
-    learning = []
-    for name, part in model.named_children():
-        number = next((i for i, stage in enumerate(STAGES) if name in stage), len(STAGES))
-        part.train(number >= frozen).requires_grad_(number >= frozen)
-        learning += list(part.parameters()) if number >= frozen else []
-    return torch.optim.SGD(learning, lr=lr, momentum=0.9)
-
-
-# ------------------------------------------------------------------------------------------- 06.2 choose_rates
-
-
-@beside
-def results_table(rng: Rng) -> tuple[list[dict], list[dict], dict[str, float], dict[str, float]]:
-    """A table of runs, the same with another test column, the right choices, and the rate of the luckiest single run."""
-    names = rng.shuffled(["head", "layer4 + head", "layer3–4 + head", "all", "scratch"])[: rng.integer(3, 4)]
-    rates, seeds = [0.003, 0.01, 0.03, 0.1], rng.integer(3, 5)
-    firsts = rng.shuffled(rates)[:2]
-    table: list[dict] = []
-    best: dict[str, float] = {}
-    lucky: dict[str, float] = {}
-    for number, name in enumerate(names):
-        best[name] = firsts[number] if number < 2 else rng.choice(rates)
-        lucky[name], early, plain = rng.shuffled([lr for lr in rates if lr != best[name]])
-        top = rng.integer(60, 80) / 100
-        below = {best[name]: 0.0, early: 0.04, plain: 0.06, lucky[name]: 0.12}  # in the mean over seeds
-        for lr, seed in ((lr, seed) for lr in rates for seed in range(seeds)):
-            jump, at = {early: (0.08, 0), lucky[name]: (0.20, 1)}.get(lr, (0.0, 0))  # one seed far above the others
-            val = top - below[lr] + rng.integer(-5, 5) / 1000 + (jump if seed == at else -jump / (seeds - 1))
-            row = {"configuration": name, "lr": lr, "seed": seed, "val": round(val, 3)}
-            table.append(row | {"test": round(val + (0.2 if lr == plain else 0.0), 3)})
-    table = rng.shuffled(table)
-    tests = rng.shuffled([row["test"] for row in table])
-    return table, [row | {"test": test} for row, test in zip(table, tests, strict=True)], best, lucky
-
-
-def probe_rates(choose_rates: Any, rng: Rng) -> dict:
-    table, scrambled, _, _ = results_table(rng)
-    return {"choice": choose_rates([dict(row) for row in table]), "again": choose_rates([dict(row) for row in scrambled])}
-
-
-def judge_rates(data: dict, rng: Rng) -> Result:
-    table, _, best, lucky = results_table(rng)
-    choice = data["choice"]
-    if choice.keys() != best.keys():
-        return failed(f"the table holds the configurations {sorted(best)}, your answer names {sorted(choice)}")
-    if choice != data["again"]:
-        return failed("your choice changed when only the test column changed; test pictures are for the end")
-    by_luck = [name for name in best if choice[name] == lucky[name]]
-    if len(set(choice.values())) == 1:
-        first, second, *_ = best
-        return failed(f"you take {choice[first]:g} for all, but {first!r} and {second!r} have different best rates here")
-    if by_luck:
-        return failed(f"for {by_luck[0]!r}, {lucky[by_luck[0]]:g} won by its luckiest seed; by the mean over seeds it is last")
-    for name, lr in best.items():
-        if choice[name] not in freezing.RATES:
-            return failed(f"for {name!r} you give {choice[name]:g}, which is no rate in the table")
-        if choice[name] != lr:
-            mine, top = (mean_val(table, name, rate) for rate in (choice[name], lr))
-            return failed(f"for {name!r}, {choice[name]:g} has a mean val of {mine:.3f}; another rate reaches {top:.3f}")
-    return passed()
-
-
-def mean_val(table: list[dict], name: str, lr: float) -> float:
-    return fmean(row["val"] for row in table if (row["configuration"], row["lr"]) == (name, lr))
-
-
-def wrong_on_test(results: list[dict]) -> dict[str, float]:
-    return means_by("test", results)
-
-
-def wrong_single_run(results: list[dict]) -> dict[str, float]:
-    found: dict[str, dict] = {}
-    for row in results:
-        if row["val"] > found.get(row["configuration"], {"val": -1})["val"]:
-            found[row["configuration"]] = row
-    return {name: row["lr"] for name, row in found.items()}
-
-
-def wrong_one_for_all(results: list[dict]) -> dict[str, float]:
-    rates = {row["lr"] for row in results}
-    best = max(rates, key=lambda lr: fmean(row["val"] for row in results if row["lr"] == lr))
-    return {row["configuration"]: best for row in results}
-
-
-def wrong_first_seed(results: list[dict]) -> dict[str, float]:
-    return means_by("val", [row for row in results if row["seed"] == 0])
-
-
-def means_by(column: str, results: list[dict]) -> dict[str, float]:
-    sums: dict[tuple[str, float], list[float]] = {}
-    for row in results:
-        sums.setdefault((row["configuration"], row["lr"]), []).append(row[column])
-    return {name: lr for (name, lr), _ in sorted(sums.items(), key=lambda item: fmean(item[1]))}
-
-
-def right_sorted(results: list[dict]) -> dict[str, float]:
-    return means_by("val", results)
+def evidence(rows: list[dict], rates: list[float], best: dict[str, float]) -> dict[str, str]:
+    """For each rule that is broken, where."""
+    found: dict[str, str] = {}
+    counts, everyone = {row["updates"] for row in rows}, sorted({row["seed"] for row in rows})
+    if len(counts) > 1:
+        found["updates"] = f"some runs made {min(counts)} updates and others {max(counts)}"
+    for name in best:
+        mine = [row for row in rows if row["configuration"] == name]
+        tried, seeds = sorted({row["lr"] for row in mine}), sorted({row["seed"] for row in mine})
+        if seeds != everyone:
+            found["seeds"] = f"{name!r} has the seeds {seeds} and all together have {everyone}: as many, but not the same"
+        for lr in set(rates) - set(tried):
+            found["rates"] = f"{name!r} was never tried at {lr:g}, which is on the list"
+        if best[name] in (tried[0], tried[-1]):
+            found["edge"] = f"for {name!r} the mean on val chooses {best[name]:g}, at the edge of its own list {tried}"
+        for row in mine:
+            if row["test"] is not None and row["lr"] != best[name]:
+                found["test"] = f"{name!r} was tested at {row['lr']:g} too, and its mean on val chooses {best[name]:g}"
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ 06.3 compare
 
 VERDICTS = ("better", "worse", "not distinguishable")
+FACTORS = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}
 
 
-@beside
-def pairs(rng: Rng) -> list[dict]:
-    """Scores of two configurations, seed by seed: drawn from one source, or with a gap of five standard errors."""
-    with rng.torch():
-        luck = torch.randn(260, 2, 6, dtype=torch.float64)
-    found = []
-    for number, (both, own) in enumerate(luck):  # what a seed does to both scores, and to the first alone
-        kind, spread = ("equal", 0.01) if number < 200 else ("gap", 0.001) if number < 230 else ("shared", 0.03)
-        seeds = 3 if kind == "equal" else rng.integer(3, 6)
-        base, gap, sign = 0.7 + both[:seeds] * spread, own[:seeds] * 0.01, rng.choice([-1, 1])
-        if kind != "equal":  # exactly five standard errors, whatever was drawn
-            gap = (gap - gap.mean()) / gap.std() * 0.003 + sign * 5 * 0.003 / math.sqrt(seeds)
-        found.append({"kind": kind, "sign": sign, "a": (base + gap).tolist(), "b": base.tolist()})
-    return found
+def pairs(rng: Rng) -> Iterator[dict]:
+    """Scores of two configurations, seed by seed: chance alone, or a mean difference of a planted share of half an interval.
+
+    What a seed does to both scores is large in "shared", and small elsewhere.
+    """
+    plans = [("equal", 3, 0.0)] * 100 + [("few", 3, share) for share in (0.55, 0.6, 0.7)]
+    kinds = (("gap", 1.9), ("shared", 1.9), ("over", 1.05), ("under", 0.95))
+    for kind, n, share in plans + [(kind, n, share) for kind, share in kinds for n in (3, 4, 5, 6) for _ in range(4)]:
+        with rng.torch():
+            both, own = torch.randn(2, n, dtype=torch.float64)
+        half = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}[n] * own.std() / math.sqrt(n)
+        if share or abs(abs(float(own.mean() / half)) - 1) < 0.06:  # by chance too near to the edge for a clear verdict
+            own = own - own.mean() + rng.choice([-1, 1]) * share * half
+        b = 0.7 + both * (0.05 if kind == "shared" else 0.001)
+        yield {"kind": kind, "a": (b + own * 0.01).tolist(), "b": b.tolist()}
 
 
-def probe_compare(compare: Any, rng: Rng) -> list:
-    return [compare(list(pair["a"]), list(pair["b"])) for pair in pairs(rng)]
+def ask_compare(compare: Any, case: dict) -> Any:
+    return compare(list(case["a"]), list(case["b"]))
 
 
-def judge_compare(data: list, rng: Rng) -> Result:
-    for said in data:
-        if said not in VERDICTS:
-            return failed(f"the verdict is one of {', '.join(map(repr, VERDICTS))}, not {said!r}")
-    cases = list(zip(data, pairs(rng), strict=True))
-    winners = sum(said != VERDICTS[2] for said, pair in cases if pair["kind"] == "equal")
-    if winners > 100:
-        return failed(f"a winner in {winners} of 200 pairs drawn from the same source")
-    for said, pair in cases:
-        if pair["kind"] != "equal" and said == ("worse" if pair["sign"] > 0 else "better"):
-            side = "higher" if pair["sign"] > 0 else "lower"
-            return failed(f"you said {said!r} where the first list is {side} in the mean: better or worse means the first")
-    for kind, words in MISSED.items():
-        caught = sum(said != VERDICTS[2] for said, pair in cases if pair["kind"] == kind)
-        if caught < 30:
-            return failed(f"missed a gap of five standard errors in {30 - caught} of 30 pairs{words}")
-    if winners > 22:
-        return failed(
-            f"a winner in {winners} of 200 pairs drawn from the same source, 10 are to be expected: "
-            "with three seeds an interval has to be wider than two standard errors"
-        )
-    return passed()
+def judged(a: list[float], b: list[float]) -> tuple[str, str]:
+    """The right verdict, and the interval in words."""
+    gaps = [x - y for x, y in zip(a, b, strict=True)]
+    half = FACTORS[len(gaps)] * stdev(gaps) / math.sqrt(len(gaps))
+    low, high = fmean(gaps) - half, fmean(gaps) + half
+    right = VERDICTS[0] if low > 0 else VERDICTS[1] if high < 0 else VERDICTS[2]
+    return right, f"the interval of a − b goes from {low:.4f} to {high:.4f}"
 
 
-MISSED = {
-    "gap": "; a standard error is the deviation of the differences over the root of their number",
-    "shared": ": the same seed made both numbers of a pair, so compare seed by seed",
-}
-T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57}
+def overall_compare(said: list[str], cases: list[dict]) -> Iterator[str]:
+    yield from (f"the verdict is one of {VERDICTS}, not {one!r}" for one in said if one not in VERDICTS)
+    found = [(one, *judged(case["a"], case["b"]), case) for one, case in zip(said, cases, strict=True)]
+    kinds = [(case["kind"], one != VERDICTS[2]) for one, _, _, case in found]
+    equal, gap, shared = kinds.count(("equal", True)), kinds.count(("gap", False)), kinds.count(("shared", False))
+    winners = f"a winner in {equal} of 100 pairs that differ by chance alone, where about 5 are to be expected"
+    if equal > 90:
+        yield f"{winners}: two means are never quite the same; ask how sure you can be of their difference"
+    for one, right, interval, _ in found:
+        if VERDICTS[2] not in (one, right) and one != right:
+            yield f"{interval}, and you said {one!r}: the verdict is about `a`"
+    if gap == shared == 16:
+        yield "you missed every gap, the largest ones too: how wide is your interval, and is there a way out of it?"
+    if equal > 30:
+        yield f"{winners}: your interval is far too narrow; the root of 3 is 1.73, what do you divide by?"
+    if ("few", True) in kinds:
+        yield f"{winners}: with 3 seeds an interval reaches further than two standard errors"
+    if shared > gap + 3:
+        yield f"you missed {shared} of 16 gaps where seeds move both lists: same seed, same luck, so use the differences"
+    if gap:
+        yield f"you missed {gap} of 16 large gaps: half an interval is the factor times the deviation over the root of n"
+    for one, _, interval, case in sorted(found, key=lambda one: one[3]["kind"]):
+        n = len(case["a"])
+        if (case["kind"], one) == ("over", VERDICTS[2]):
+            why = "is the root of 3 what you divide by?" if n == 3 else f"with {n} seeds the factor is {FACTORS[n]:.2f}"
+            yield f"{interval}, and you cannot tell: {why}"
+        if case["kind"] == "under" and one != VERDICTS[2]:
+            yield f"{interval}, and you said {one!r}: does your deviation divide by n, or by n − 1?"
 
 
-def wrong_means_only(a: list[float], b: list[float]) -> str:
-    return "better" if fmean(a) > fmean(b) else "worse"
+def rules_compare(said: str, case: dict) -> Iterator[str]:
+    right, interval = judged(case["a"], case["b"])
+    if said != right:
+        yield f"{interval}, and you said {said!r}"
 
 
-def wrong_undecided(a: list[float], b: list[float]) -> str:
-    return "not distinguishable"
+# ------------------------------------------------------------------------------------------- 06.4 run_protocol
 
 
-def wrong_two_errors(a: list[float], b: list[float]) -> str:
-    return decide([x - y for x, y in zip(a, b, strict=True)], 1.96 / math.sqrt(len(a)))
+def stand_ins(rng: Rng) -> Iterator[dict]:
+    """Accuracies (val, test) of all runs of two configurations: own best rates, a lucky run elsewhere, a test that tempts."""
+    for ahead in rng.shuffled([0.05, -0.05, 0.004] * 4):  # of "a", on test; the smallest is less than its seeds scatter
+        rates = rng.choice([[0.003, 0.01, 0.03, 0.1], [0.01, 0.03, 0.1, 0.3]])
+        seeds, bests = rng.shuffled(range(20))[: rng.integer(3, 5)], rng.shuffled(rates)
+        luck, runs = {seed: rng.integer(-40, 40) / 1000 for seed in seeds}, {}
+        for name, best in zip("ab", bests, strict=False):
+            lucky, tempting, _ = rng.shuffled([lr for lr in rates if lr != best])
+            for lr, (place, seed) in ((lr, one) for lr in rates for one in enumerate(seeds)):
+                wobble = 0.03 * (-1) ** place if name == "a" and ahead == 0.004 else 0
+                val = {best: 0.7, lucky: 0.58}.get(lr, 0.6) + 0.2 * ((lr, place) == (lucky, 1)) + rng.integer(-9, 9) / 1000
+                test = 0.65 + ahead * (name == "a") + wobble + 0.1 * (lr == tempting) + rng.integer(-3, 3) / 1000
+                runs[name, lr, seed] = (val + luck[seed], test + luck[seed])
+        yield {"rates": rates, "seeds": seeds, "runs": runs}
 
 
-def wrong_unpaired(a: list[float], b: list[float]) -> str:
-    gap, error = fmean(a) - fmean(b), math.sqrt((stdev(a) ** 2 + stdev(b) ** 2) / len(a))
-    return "not distinguishable" if abs(gap) < 2 * error else "better" if gap > 0 else "worse"
+def ask_protocol(run_protocol: Any, case: dict) -> dict:
+    calls: list = []
+
+    def train(name: str, lr: float, seed: int) -> nn.Module:
+        network: Any = nn.Identity()
+        network.run = (str(name), float(lr), int(seed))
+        if network.run not in case["runs"]:
+            raise ValueError(f"train takes 'a' or 'b', one of the rates and one of the seeds, not {network.run}")
+        return network
+
+    def val(network: Any) -> float:
+        calls.append(["val", *network.run])
+        return case["runs"][network.run][0]
+
+    def open_test(network: Any) -> float:
+        calls.append(["test", *network.run])
+        return case["runs"][network.run][1]
+
+    said = run_protocol(train, val, open_test, list(case["rates"]), list(case["seeds"]))
+    return {"returned": said, "calls": calls}
 
 
-def wrong_deviation(a: list[float], b: list[float]) -> str:
-    return decide([x - y for x, y in zip(a, b, strict=True)], T[len(a)])
+def rules_protocol(said: dict, case: dict) -> Iterator[str]:
+    runs, rates, seeds = case["runs"], case["rates"], case["seeds"]
+    given, verdict = said["returned"]["rates"], said["returned"]["verdict"]
+    means = {name: {lr: fmean(runs[name, lr, seed][0] for seed in seeds) for lr in rates} for name in "ab"}
+    best = {name: max(rates, key=means[name].__getitem__) for name in "ab"}
+    kinds, opened = [kind for kind, *_ in said["calls"]], [run for kind, *run in said["calls"] if kind == "test"]
+    asked = {tuple(run) for kind, *run in said["calls"] if kind == "val"}
+    if not opened:
+        yield "the box was never opened: the verdict is about test accuracy"
+    for name in "ab":
+        mine = [(lr, seed) for who, lr, seed in opened if who == name]
+        if len({lr for lr, _ in mine}) > 1:
+            yield f"for {name!r} the box was opened at {len({lr for lr, _ in mine})} rates: val chooses, test is for the end"
+        if len(mine) > len(set(mine)):
+            yield f"for {name!r} the box was opened {len(mine)} times, for {len(set(mine))} runs: keep what it said"
+    if asked and (early := kinds[: len(kinds) - kinds[::-1].index("val")].count("test")):
+        yield f"the box was opened {early} times before your last look at val: choose both rates first"
+    if len(asked) < len(runs):
+        yield f"val was asked about {len(asked)} of {len(runs)} runs: both configurations, every rate, every seed"
+    if given.keys() != best.keys():
+        yield f"`rates` has a rate for 'a' and one for 'b', yours has {sorted(given)}"
+    if given["a"] == given["b"]:
+        yield f"you take {given['a']:g} for both; by the means on val {best['a']:g} is best for 'a', {best['b']:g} for 'b'"
+    for name, lr in given.items():
+        if lr != best[name]:
+            top, mean = max(runs.get((name, lr, seed), (0, 0))[0] for seed in seeds), means[name].get(lr, 0)
+            yield f"rate {lr:g} for {name!r}: its best run has {top:.2f} on val, its mean is {mean:.2f}; another mean is higher"
+    for name in "ab":
+        tested = sorted(seed for who, lr, seed in opened if (who, lr) == (name, best[name]))
+        if tested != sorted(seeds):
+            yield f"{name!r} was tested with the seeds {tested}, of {sorted(seeds)}: test every seed, for pairs of equal luck"
+    right, interval = judged(*([runs[name, best[name], seed][1] for seed in seeds] for name in "ab"))
+    if verdict not in VERDICTS:
+        yield f"the verdict is one of {VERDICTS}, not {verdict!r}"
+    if verdict != right:
+        about = ": the verdict is about 'a'" if VERDICTS[2] not in (verdict, right) else ""
+        yield f"on test {interval}, and you said {verdict!r}{about}"
 
 
-def wrong_sign(a: list[float], b: list[float]) -> str:
-    return right_interval(b, a)
-
-
-def decide(differences: list[float], width: float) -> str:
-    """The verdict, if the interval reaches `width` standard deviations to both sides of the mean."""
-    low, high = (fmean(differences) + side * width * stdev(differences) for side in (-1, 1))
-    return "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
-
-
-def right_interval(a: list[float], b: list[float]) -> str:
-    low, high = sweeps.interval([x - y for x, y in zip(a, b, strict=True)])
-    return "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
-
-
-def right_tensor(a: list[float], b: list[float]) -> str:
-    differences = torch.tensor(a) - torch.tensor(b)
-    t = differences.mean() / (differences.std() / len(a) ** 0.5)
-    return "not distinguishable" if t.abs() < T[len(a)] else "better" if t > 0 else "worse"
-
-
-# ------------------------------------------------------------------------------------------------- 06.4 report
-
-REPORT = {"scores": {str: [float]}, "rates": {str: float}, "interval": [float], "winner": str, "opened": int}
-
-
-def probe_report(report: Any, rng: Rng) -> list:
-    return [report(), settings().data]
-
-
-def judge_report(data: list, rng: Rng) -> Result:
-    report, name = data
-    why = mismatch(report, REPORT)
-    if why:
-        return failed(why)
-    table = [row for row in freezing.read_table(name) if row["per_class"] == 20]
-    for judge in (judge_protocol, judge_numbers, judge_winner):
-        result = judge(report, table)
-        if result.share < 1:
-            return result
-    return passed()
-
-
-def judge_protocol(report: dict, table: list[dict]) -> Result:
-    scores = report["scores"]
-    known = {row["configuration"] for row in table} or set(freezing.LEARNS)
-    if len(scores) != 2 or not scores.keys() <= known:
-        return failed(f"`scores` should name two configurations of {sorted(known)}, but names {sorted(scores)}")
-    if report["rates"].keys() != scores.keys():
-        return failed(f"`rates` should name the same two configurations as `scores`, but names {sorted(report['rates'])}")
-    first, second = (len(values) for values in scores.values())
-    if first == second == 1:
-        return failed("one run has no interval; three is the minimum")
-    if first != second or not 3 <= first <= 10:
-        return failed(f"{first} and {second} seeds; give both the same seeds, three to ten, in the same order")
-    if report["opened"] != 1:
-        return failed(
-            f"the test box was opened {report['opened']} times for a configuration; the best of several looks is no test"
-        )
-    return passed()
-
-
-def judge_numbers(report: dict, table: list[dict]) -> Result:
-    """Do scores and rates agree with the shipped table, where there is one?"""
-    best = freezing.best_rates(table)
-    for name in report["scores"] if table else ():
-        lr, mine = report["rates"][name], fmean(report["scores"][name])
-        tried = {row["lr"] for row in table if row["configuration"] == name}
-        vals = {rate: mean_val(table, name, rate) for rate in tried}
-        if lr not in vals or vals[lr] < vals[best[name]] - 0.05:
-            reached = f"reaches {vals[lr]:.2f} on val, {vals[best[name]]:.2f} can be had" if lr in vals else "was not tried"
-            return failed(f"the rate {lr:g} for {name!r} {reached}")
-        wanted = fmean(row["test"] for row in table if row["configuration"] == name and row["test"] is not None)
-        if not abs(mine - wanted) < 0.08:
-            return failed(
-                f"your scores for {name!r} have the mean {mine:.2f}, the shipped ones {wanted:.2f}: are they test accuracies "
-                "with 20 pictures per class, at the chosen rate?"
-            )
-    return passed()
-
-
-def judge_winner(report: dict, table: list[dict]) -> Result:
-    (first, a), (second, b) = report["scores"].items()
-    low, high = sweeps.interval([x - y for x, y in zip(a, b, strict=True)])
-    given = sorted(report["interval"])
-    near = any(len(given) == 2 and abs(given[0] - x) + abs(given[1] - y) < 0.012 for x, y in ((low, high), (-high, -low)))
-    if not near:
-        return failed(
-            f"from your scores the interval for {first!r} minus {second!r} goes from {low:.3f} to {high:.3f}, you give "
-            f"{[round(value, 3) for value in report['interval']]}"
-        )
-    inside = f"your interval for the difference is {given[0]:.2f} to {given[1]:.2f}"
-    right = first if low > 0 else second if high < 0 else VERDICTS[2]
-    if report["winner"] not in (first, second, VERDICTS[2]):
-        return failed(f"`winner` is one of {[first, second, VERDICTS[2]]}, not {report['winner']!r}")
-    if report["winner"] != right and right == VERDICTS[2]:
-        return failed(f"you name a winner, but {inside}: it contains 0")
-    if report["winner"] != right:
-        return failed(f"the winner does not fit the numbers: {inside}, and it does not contain 0")
-    return passed()
-
-
-def some_report(**changes: Any) -> dict:
-    """A right report, but for `changes`."""
-    right = {
-        "scores": {"layer4 + head": [0.896, 0.926, 0.919], "all": [0.919, 0.919, 0.933]},
-        "rates": {"layer4 + head": 0.03, "all": 0.01},
-        "interval": [-0.048, 0.028],
-        "winner": "not distinguishable",
-        "opened": 1,
-    }
-    return right | changes
-
-
-def wrong_winner() -> dict:
-    return some_report(winner="all")
-
-
-def wrong_one_seed() -> dict:
-    return some_report(scores={"layer4 + head": [0.896], "all": [0.919]}, interval=[-0.023, -0.023], winner="all")
-
-
-def wrong_opened() -> dict:
-    return some_report(opened=12)
-
-
-def wrong_two_standard_errors() -> dict:
-    return some_report(interval=[-0.027, 0.007])
-
-
-def wrong_five_per_class() -> dict:
-    return some_report(scores={"layer4 + head": [0.71, 0.72, 0.70], "all": [0.72, 0.75, 0.71]})
-
-
-def wrong_one_rate() -> dict:
-    return some_report(rates={"layer4 + head": 0.03, "all": 0.1})
-
-
-def right_with_a_winner() -> dict:
-    scores = {"layer4 + head": [0.896, 0.926, 0.919], "head": [0.770, 0.759, 0.770]}
-    return some_report(
-        scores=scores, rates={"layer4 + head": 0.03, "head": 0.03}, interval=(0.096, 0.198), winner="layer4 + head"
-    )
-
-
+STEPS = {"steps": ({str: Tensor}, {str: Tensor}), "rates": [float], "before": LOOK, "after": LOOK}
+SAID = {"returned": {"rates": {str: float}, "verdict": str}, "calls": [(str, str, float, int)]}
 CHECKS = [
-    Check(
-        "06.1",
-        "configure",
-        "set up a configuration",
-        probe_configure,
-        judge_configure,
-        [{"after": {str: Tensor}, "learning": int, "rates": [float]}],
-        points=3,
-    ),
-    Check(
-        "06.2",
-        "choose_rates",
-        "a rate for each",
-        probe_rates,
-        judge_rates,
-        {"choice": {str: float}, "again": {str: float}},
-        points=2,
-    ),
-    Check("06.3", "compare", "better, worse or not distinguishable", probe_compare, judge_compare, [str], points=3),
-    Check("06.4", "report", "report what you measured", probe_report, judge_report, [Any], points=2),
+    exercise("06.1", "configure", "set up stages", small_resnets, ask_configure, rules_configure, seen=STEPS, points=3),
+    exercise("06.2", "referee", "fair?", tables, ask_referee, rules_referee, seen={"returned": str, "kept": bool}, points=2),
+    exercise("06.3", "compare", "better?", pairs, ask_compare, rules_compare, seen=str, overall=overall_compare, points=3),
+    exercise("06.4", "run_protocol", "a whole comparison", stand_ins, ask_protocol, rules_protocol, seen=SAID, points=3),
 ]
-
-WRONG = {
-    "06.1": [
-        (wrong_no_else, "the last assignment wins: 17 of 17 tensors learn"),
-        (wrong_optimizer_first, "is free, but nobody updates it"),
-        (wrong_statistics, "which switch stops statistics?"),
-        (wrong_substring_stages, "compare whole names of parts"),
-        (wrong_end, "moved in one step: which stages come first?"),
-        (wrong_fixed_rate, "the optimizer runs at 0.01"),
-    ],
-    "06.2": [
-        (wrong_on_test, "your choice changed when only the test column changed"),
-        (wrong_single_run, "won by its luckiest seed; by the mean over seeds it is last"),
-        (wrong_one_for_all, "have different best rates here"),
-        (wrong_first_seed, "another rate reaches"),
-    ],
-    "06.3": [
-        (wrong_means_only, "a winner in 200 of 200 pairs drawn from the same source"),
-        (wrong_undecided, "missed a gap of five standard errors in 30 of 30 pairs"),
-        (wrong_two_errors, "10 are to be expected"),
-        (wrong_unpaired, "the same seed made both numbers of a pair"),
-        (wrong_deviation, "the deviation of the differences over the root of their number"),
-        (wrong_sign, "better or worse means the first"),
-    ],
-    "06.4": [
-        (wrong_winner, "you name a winner, but your interval for the difference is -0.05 to 0.03"),
-        (wrong_one_seed, "one run has no interval; three is the minimum"),
-        (wrong_opened, "the test box was opened 12 times"),
-        (wrong_two_standard_errors, "from your scores the interval"),
-        (wrong_five_per_class, "are they test accuracies"),
-        (wrong_one_rate, "the rate 0.1 for 'all' reaches"),
-    ],
-}
-
-RIGHT = {
-    "06.1": [right_children],
-    "06.2": [right_sorted],
-    "06.3": [right_interval, right_tensor],
-    "06.4": [right_with_a_winner],
-}

@@ -10,10 +10,12 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -23,12 +25,15 @@ from torch.utils.data import DataLoader, Sampler, Subset
 from course_utils.data import open_data
 from course_utils.files import write_atomic
 from course_utils.finetune import freeze, unfreeze
+from course_utils.fx_split import split_frozen
 from course_utils.heads import replace_head
 from course_utils.images import in_memory
 from course_utils.models import load_model
+from course_utils.precomputed import precompute
 from course_utils.profiles import HOME, Settings, settings
 from course_utils.rng import preserve_rng_state, seed_all
-from course_utils.sweeps import Row, sweep
+from course_utils.sweeps import Row, momentum, sweep
+from course_utils.train import evaluate, train_one_epoch
 from course_utils.weights import get_weights
 
 FOLDER = HOME / "data" / "sweeps"
@@ -40,9 +45,11 @@ LEARNS = {  # the parts of a ResNet that learn in each configuration
     "layer3–4 + head": ("layer3", "layer4", "fc"),
     "all": ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"),
 }
+STAGES = {"stem": "conv1", "layer1": "layer1", "layer2": "layer2", "layer3": "layer3", "layer4": "layer4", "head": "fc"}
 LR_GRID = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 RATES = LR_GRID[3:7]  # tried for every configuration; more of the grid where the best one is the first or the last
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2)  # at every rate
+MORE_SEEDS = (3, 4)  # at the chosen rate only, for a narrower interval
 PER_CLASS = (5, 20)  # training pictures of each class
 UPDATES = 48  # 12 epochs of 120 pictures in batches of 32
 BATCH = 32
@@ -95,20 +102,35 @@ def start(configuration: str, run: Settings, num_classes: int, seed: int) -> nn.
     return model.to(run.device)
 
 
+def boxes(run: Settings, num_classes: int) -> dict[str, dict[str, str]]:
+    """What happens to each stage, by configuration and the share of the parameters that learns in it, for `plots.networks`."""
+    found = {}
+    for name, learns in LEARNS.items():
+        parameters = list(start(name, run, num_classes, seed=0).parameters())
+        share = sum(p.numel() for p in parameters if p.requires_grad) / sum(p.numel() for p in parameters)
+        states = {stage: "learns" if part in learns else "fixed" for stage, part in STAGES.items()} | {"head": "new"}
+        found[f"{name}, {share:.2%}"] = dict.fromkeys(STAGES, "new") if name == "scratch" else states
+    return found
+
+
 def compare(configuration: str, run: Settings, per_class: int) -> list[Row]:
-    """One row per rate and seed; those of the rate that val chose have a test accuracy too."""
+    """One row per rate and seed; those of the rate that val chose have a test accuracy too, and more seeds."""
     loaders = open_splits(run, per_class)
     num_classes = len(set(loaders["train"].dataset.labels))  # type: ignore[attr-defined]
     begin = partial(start, configuration, run, num_classes)
+
+    def runs(split: str, rates: Sequence[float], seeds: Sequence[int]) -> list[Row]:
+        found = sweep(begin, loaders["train"], loaders[split], rates=rates, seeds=seeds, epochs=1)
+        return [row_of(per_class, configuration, one) for one in found]
+
     rows: list[Row] = []
     rates: Sequence[float] = RATES
     while rates:
-        found = sweep(begin, loaders["train"], loaders["val"], rates=rates, seeds=SEEDS, epochs=1)
-        rows += [row_of(per_class, configuration, one) for one in found]
+        rows += runs("val", rates, SEEDS)
         rates = next_rates(rows)
     (chosen,) = best_rates(rows).values()
-    opened = sweep(begin, loaders["train"], loaders["test"], rates=[chosen], seeds=SEEDS, epochs=1)
-    tested = {(one["lr"], one["seed"]): one["val"] for one in opened}
+    rows += runs("val", [chosen], MORE_SEEDS)
+    tested = {(row["lr"], row["seed"]): row["val"] for row in runs("test", [chosen], [*SEEDS, *MORE_SEEDS])}
     rows = [row | {"test": tested.get((row["lr"], row["seed"]))} for row in rows]
     return sorted(rows, key=lambda row: (row["lr"], row["seed"]))
 
@@ -126,15 +148,50 @@ def next_rates(rows: Sequence[Row]) -> Sequence[float]:
     return LR_GRID[place + 1 : place + 2] if chosen == tried[-1] else ()
 
 
+# -------------------------------------------------------------------------------------------------- what a run costs
+
+
+def seconds_of_a_run(configuration: str, run: Settings, loaders: dict[str, DataLoader]) -> float:
+    """Of one run, with everything: cutting, caching the features of train and val, 48 updates, evaluating once on val.
+
+    Seven updates are timed; their median stands for each of the 48.
+    """
+    model: nn.Module = start(configuration, run, len(set(loaders["train"].dataset.labels)), seed=0)  # type: ignore[attr-defined]
+    begun = time.perf_counter()
+    train, val = loaders["train"], loaders["val"]
+    if configuration not in ("all", "scratch"):
+        with redirect_stdout(io.StringIO()):
+            frozen, model = split_frozen(model)
+            train, val = precompute(frozen, train, cache=None), precompute(frozen, val, cache=None)
+    cached = time.perf_counter() - begun
+    optimizer, updates = momentum([p for p in model.parameters() if p.requires_grad], 0.01), []
+    for batch in islice(train, 7):
+        begun = time.perf_counter()
+        train_one_epoch(model, [batch], optimizer)
+        updates.append(time.perf_counter() - begun)
+    begun = time.perf_counter()
+    evaluate(model, val)
+    return cached + UPDATES * median(updates) + time.perf_counter() - begun
+
+
 # -------------------------------------------------------------------------------------------------- what a table says
 
 
 def best_rates(rows: Sequence[Row]) -> dict[str, float]:
-    """For each configuration the rate with the highest val accuracy, averaged over the seeds; of equals the lowest."""
-    vals: dict[str, dict[float, list[float]]] = {}
+    """For each configuration the rate with the highest mean accuracy on val; of equals the lowest.
+
+    The mean is over the seeds that all rates of a configuration have, so that no rate is judged by other seeds.
+    """
+    vals: dict[str, dict[float, dict[int, float]]] = {}
     for row in rows:
-        vals.setdefault(row["configuration"], {}).setdefault(row["lr"], []).append(row["val"])
-    return {name: max(sorted(found), key=lambda lr: round(mean(found[lr]), 3)) for name, found in vals.items()}
+        vals.setdefault(row["configuration"], {}).setdefault(row["lr"], {})[row["seed"]] = row["val"]
+    return {name: best_rate(by_rate) for name, by_rate in vals.items()}
+
+
+def best_rate(vals: Mapping[float, Mapping[int, float]]) -> float:
+    """Of one configuration, from its accuracies by rate and seed."""
+    shared = set.intersection(*map(set, vals.values()))
+    return max(sorted(vals), key=lambda lr: round(mean(vals[lr][seed] for seed in shared), 3))
 
 
 # ------------------------------------------------------------------------------------------------------------ the file

@@ -5,18 +5,18 @@ Each configuration trains with the rate that the shipped table chose on val; the
 
 import time
 from functools import cache
-from itertools import islice
-from statistics import mean
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from course_utils import get_weights, pictures, precompute, settings, split_frozen, sweep, train_one_epoch
+from course_utils import get_weights, pictures, precompute, settings, split_frozen, sweep
 from course_utils.experiments import freezing
+from course_utils.experiments.channels import channels, detector
 
 pytestmark = pytest.mark.claim
 SEEDS = range(5)
+HOUSE = 4  # its place among the classes
 RATES = freezing.best_rates([row for row in freezing.read_table("tiny") if row["per_class"] == 20])
 
 
@@ -80,24 +80,18 @@ def test_layer4_and_head_beat_head_only(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_pretrained_configuration_beats_scratch(seed):
-    for name in ("head", "layer4 + head", "layer3–4 + head", "all"):
-        assert accuracy(name, seed) - accuracy("scratch", seed) >= 0.2, name
-
-
-@pytest.mark.parametrize("seed", SEEDS)
 def test_one_rate_for_all_picks_the_winner(seed):
     """At 0.1 `all` is far behind `head`, at 0.01 it is far ahead."""
     assert accuracy("head", seed, 0.1) - accuracy("all", seed, 0.1) >= 0.04
     assert accuracy("all", seed, 0.01) - accuracy("head", seed, 0.01) >= 0.1
 
 
-@pytest.mark.parametrize("name", ["head", "layer4 + head"])
-def test_the_live_column_lands_on_the_shipped_one(name):
-    """Kept features give what whole networks gave."""
+@pytest.mark.parametrize(("name", "split"), [("head", "val"), ("layer4 + head", "test")])
+def test_the_live_runs_land_on_the_shipped_rows(name, split):
+    """Cached features give what whole networks gave."""
     rows = [r for r in freezing.read_table("tiny") if (r["per_class"], r["configuration"], r["lr"]) == (20, name, RATES[name])]
-    mine = run(name, RATES[name], [r["seed"] for r in rows], shipped()["train"], shipped()["test"])
-    assert mean(mine) == pytest.approx(mean(r["test"] for r in rows), abs=0.03)
+    mine = run(name, RATES[name], [r["seed"] for r in rows], shipped()["train"], shipped()[split])
+    assert mine == pytest.approx([r[split] for r in rows], abs=0.03)
 
 
 def test_a_shipped_row_can_be_made_again():
@@ -119,18 +113,27 @@ def test_a_shipped_row_can_be_made_again():
     assert found["val"] == pytest.approx(row["test"], abs=0.05)
 
 
-def seconds(name):
-    """What the fastest of six updates takes, as the lesson measures it."""
-    model, took = start(name, 0), []
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    for batch in islice(shown(name, drawn(20, 600)), 6):
-        started = time.process_time()
-        train_one_epoch(model, [batch], optimizer)
-        took.append(time.process_time() - started)
-    return min(took)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_channel_becomes_a_house_detector(seed):
+    """Chosen on train, it answers to new houses far more than to any other class, which it did not before."""
+    model, train = freezing.start("layer4 + head", settings(), 6, seed), drawn(20, 600 + seed)
+    images, labels = held_out(seed).dataset.tensors
+    before = channels(model, images)
+    kept = shown("layer4 + head", train)
+    sweep(lambda _: split_frozen(model).learning, kept, kept, rates=[RATES["layer4 + head"]], seeds=[seed], epochs=1)
+    channel = detector(channels(model, train.dataset.tensors[0]), train.dataset.tensors[1], HOUSE)
+    after = channels(model, images)
+    ahead = {}
+    for name, answers in (("before", before), ("after", after)):
+        means = [float(answers[labels == label, channel].mean()) for label in range(6)]
+        ahead[name] = means.pop(HOUSE) - max(means)
+    assert ahead["after"] >= 0.6, ahead
+    assert ahead["after"] >= ahead["before"] + 0.3, ahead
 
 
-def test_what_is_frozen_saves_time():
-    took = {name: seconds(name) for name in ("all", "layer4 + head", "head")}
+def test_layer4_costs_less_than_half_of_all(monkeypatch):
+    """A whole run, with caching and evaluation, by the processor's clock."""
+    monkeypatch.setattr("time.perf_counter", time.process_time)
+    took = {name: freezing.seconds_of_a_run(name, settings(), shipped()) for name in ("all", "layer4 + head", "head")}
     assert took["all"] >= 2 * took["layer4 + head"], took
-    assert took["all"] >= 50 * took["head"], took
+    assert took["layer4 + head"] >= 2 * took["head"], took
