@@ -73,7 +73,7 @@ def ask_swap(swap_head: Any, case: Swap) -> dict:
             what = "nothing" if answer is None else f"another {type(answer).__name__}, perhaps a copy,"
             return said | {"why": f"{what} came back: change the model that you are given, and return it"}
         said |= {"after": look(network), "state": dict(network.state_dict())}
-        layers = network.named_modules()
+        layers = network.named_modules(remove_duplicate=False)
         said["outputs"] = {name: vars(one).get("out_features", vars(one).get("out_channels")) for name, one in layers}
         with torch.no_grad():
             said["logits"] = network.eval()(images)
@@ -114,8 +114,8 @@ def new_layer(said: dict, network: nn.Module, head: str, images: Tensor, num_cla
         yield f"the weight has {len(new)} rows, but the layer still says {said['outputs'][head]} outputs: build a new layer"
     if len(new) != num_classes:
         yield f"your new layer has {len(new)} outputs for {num_classes} classes"
-    if f"{head}.bias" not in state:
-        yield "your new layer has no bias, and the old one had one: each class has a number of its own to add"
+    if state.get(f"{head}.bias", old).shape != (num_classes,):
+        yield f"your new layer has no bias of {num_classes} numbers, one for each class; the old one had a bias, too"
     if new.shape[2:] != old.shape[2:]:
         yield f"the old head looks at {old.shape[2]}×{old.shape[3]} places at a time, yours at {new.shape[2]}×{new.shape[3]}"
 

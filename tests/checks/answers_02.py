@@ -139,6 +139,19 @@ def wrong_no_bias(model, num_classes):
     return model
 
 
+def wrong_one_bias(model, num_classes):
+    swapped(model, num_classes)
+    last_layer(model)[1].bias = nn.Parameter(torch.zeros(1))
+    return model
+
+
+def wrong_kept_beside(model, num_classes):
+    """The new layer under a name of its own, and where the old one was."""
+    swapped(model, num_classes)
+    model.head = last_layer(model)[1]
+    return model
+
+
 def wrong_wrapped(model, num_classes):
     return nn.Sequential(swapped(model, num_classes), nn.Identity())
 
@@ -488,7 +501,9 @@ WRONG = {
         (wrong_all_learn, "freezing is lesson 3"),
         (wrong_eval, "came in training mode and left in evaluation mode"),
         (wrong_head_frozen, "could never learn"),
-        (wrong_no_bias, "your new layer has no bias"),
+        (wrong_no_bias, "your new layer has no bias of"),
+        (wrong_one_bias, "your new layer has no bias of"),
+        (wrong_kept_beside, "is new, too; one new layer is enough"),
         (wrong_tried_out, "running_mean is not what it was"),
         ("    return model\n", "    return None\n", "nothing came back"),
         ("kernel_size=1", "kernel_size=3", "the old head looks at 1×1 places at a time, yours at 3×3"),
