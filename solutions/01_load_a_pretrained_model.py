@@ -175,8 +175,9 @@ for step, values in {
         f"{step:>12}: {values.min():6.2f} to {values.max():6.2f}, mean {values.float().mean():6.2f}"
     )
 
+samples = open_data(run, transform=transform).test.dataset.samples
 if run.weights == "imagenet":  # 45 MB, once
-    own = [read_picture(path) for path, _ in open_data(run).test.dataset.samples[:8]]
+    own = [read_picture(path) for path, _ in samples[:8]]
     print(ask(models.resnet18(weights=official).eval(), own, official))
 
 # %% [markdown]
@@ -399,7 +400,7 @@ check("01.2", predict)
 # You see the eight answers of which it is surest.
 
 # %%
-strangers = [read_picture(path) for path, _ in open_data(run).test.dataset.samples[:270]]
+strangers = [read_picture(path) for path, _ in samples[:270]]
 answers = list(zip(strangers, ask(model, strangers)))
 surest = sorted(answers, key=lambda pair: pair[1][1], reverse=True)[:8]
 title = f"Of {len(answers)} pictures of another world, the eight surest answers"
