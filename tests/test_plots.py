@@ -203,3 +203,12 @@ def test_a_notebook_shows_a_figure_with_words_for_those_who_cannot_see():
     data, metadata = plots.described(figure, "Both stand at one.")._repr_mimebundle_()
     assert metadata["image/png"]["alt"] == "Two dots meet. Both stand at one."
     assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).width > 1.5 * metadata["image/png"]["width"]
+
+
+def test_pictures_keep_their_colours_and_charts_take_few():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    modes = []
+    for figure in (plots.show_images([noise] * 4), plots.dots({"scratch": [0.2, 0.3], "head": [0.5, 0.6]})):
+        data, _ = figure._repr_mimebundle_()
+        modes.append(Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).mode)
+    assert modes == ["RGB", "P"]

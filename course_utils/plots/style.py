@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 from torch import Tensor
 
 # Most are of Okabe and Ito's palette, which the colour-blind can tell apart; lightness differs too, for prints in grey.
@@ -54,13 +54,15 @@ class Described(Figure):
         return ". ".join(filter(None, (title.rstrip("."), self.says))).replace("\n", " ")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, Any]]:
-        """What a notebook shows: a picture at 150 dots an inch, of at most 256 colours if that is smaller, with its words."""
+        """What a notebook shows: a picture at 150 dots an inch, of 256 colours if none can see the difference, with its words."""
         file = io.BytesIO()
         self.savefig(file, format="png", dpi=DPI, bbox_inches="tight")
-        image = Image.open(file)
+        image = Image.open(file).convert("RGB")
+        few = image.quantize(256, dither=Image.Dither.NONE)
+        seen = max(ImageStat.Stat(ImageChops.difference(image, few.convert("RGB"))).mean) > 0.5  # of 255 levels
         small = io.BytesIO()
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
-        png = min(file.getvalue(), small.getvalue(), key=len)
+        (image if seen else few).save(small, "png", optimize=True)
+        png = small.getvalue()
         size = {"width": image.width * CSS_DPI // DPI, "height": image.height * CSS_DPI // DPI}
         data = {"image/png": base64.b64encode(png).decode(), "text/plain": f"<Figure: {self.alt}>"}
         return data, {"image/png": {"alt": self.alt, **size}}
