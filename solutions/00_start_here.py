@@ -11,7 +11,8 @@
 # - tell transfer learning, feature extraction and fine-tuning apart;
 # - find out which part of a drawing an answer hangs on.
 #
-# 30 minutes.
+# 30 minutes. You should know what a tensor, a gradient, a loss and an optimizer are. If not, begin with
+# [PyTorch's introduction](https://docs.pytorch.org/tutorials/beginner/basics/intro.html).
 
 # %% tags=["setup"]
 import time
@@ -31,8 +32,9 @@ data = open_data(run)
 train, test = first_steps.whole(data.train), first_steps.whole(data.test)
 
 # %% [markdown]
-# Run the cells one after the other, from the top, with Shift+Enter. The next one takes the borrowed network, removes its last
-# layer, and trains a new one on thirty pictures. Then it names 270 pictures that it has never seen.
+# Run the cells one after the other, from the top, with Shift+Enter. The next one takes the borrowed network and removes its
+# last layer, the *head*; the rest is the *backbone*. It trains a new head on thirty pictures. Then it names 270 that it has
+# never seen.
 
 # %%
 backbone = load_model("resnet18", weights="shapes")  # it has seen shapes, and nothing else
@@ -95,8 +97,8 @@ plots.show_images([*old.values(), *new.values()], [*old, *new], columns=6, title
 
 # %%
 parts = ("Python", "torch", "device", "cores", "weights", "data")
-found = [finding for finding in doctor.examine(run) if finding.name.startswith(parts)]
-print(doctor.report(found, run.profile))
+findings = [finding for finding in doctor.examine(run) if finding.name.startswith(parts)]
+print(doctor.report(findings, run.profile))
 
 # %% [markdown]
 # A *profile* is a size of the course. `tiny`, the usual one, needs no graphics card and works offline. `full` runs later lessons
@@ -235,7 +237,7 @@ plots.described(figure, "The line of the head climbs, far above the one from scr
 #
 # ## Borrowed habits
 #
-# The rest of this lesson uses the best head so far, trained on all 120 pictures. Show it a picture of nothing: one flat colour.
+# The rest of this lesson uses the best head so far, trained on all 120 training pictures that came with the course. Show it a picture of nothing: one flat colour.
 # What will it say? Guess `"one name, firmly"`, `"a bit of everything"` or `"it refuses"`.
 
 # %%
@@ -261,7 +263,7 @@ plots.answers(sheets, said, title=title)
 
 # %% [markdown]
 # It says *tree*, and means it. There is no output called *nothing*, so the six probabilities always add up to 1. Heads that
-# learnt from five other sets of pictures say *tree* too.
+# learnt from five other sets, drawn anew, say *tree* too.
 #
 # What else does it see? Take drawings apart. A drawing is a dictionary of parts, and `without` leaves some of them out.
 
@@ -279,7 +281,8 @@ plots.answers(pictures, said, truth, columns=4, title=title)
 
 # %% [markdown]
 # To this network a boat needs no sails, and a house needs no walls. Without its roof, the house is a fish. Five networks that
-# learnt from other pictures agree about the sails and the roof. But most of them need no hull: that is a habit of this one.
+# learnt from other pictures agree about the sails and the roof. The hull is another matter: this network
+# needs it, and most of the five do not.
 #
 # Nobody chose these cues. They were good enough for 120 pictures, and that is all that training asks for.
 #
@@ -313,10 +316,10 @@ for answer in (blank, wrong, right):
 # The function `ask` takes such a dictionary, draws it, and returns the probability of the class that you care about.
 #
 # Leave out one part at a time. Its *cost* is what the probability of the whole drawing loses. Return the name of the part that
-# costs most, and that cost, not rounded: `("hull", 0.5586)`. Leave `parts` as it is.
+# costs most, and that cost, not rounded, such as `("hull", 0.9560)`. Leave `parts` as it is.
 #
 # The check invents drawings and networks. A part can be in the way: without it the network is surer, and its cost is negative. In
-# some drawings every part is.
+# some drawings that is so for every part.
 #
 # <details><summary>Hint 1</summary>What does <code>ask(parts)</code> tell you, before you leave anything out?</details>
 # <details><summary>Hint 2</summary>Make a new dictionary for each question, and keep the order of the parts: what is drawn last
@@ -352,7 +355,7 @@ check("00.1", part_that_counts)
 #
 # You have earned some play. The sheet is 64×64: x runs to the right, y downwards, and what comes later lies on top. Move the
 # sail, paint the hull, add a cloud. **Can you draw a boat that fools your network?** The rule: everybody in the room must still
-# call it a boat. Three small parts are enough.
+# call it a boat. Three small parts, added to this boat, are enough.
 
 # %%
 mine = {
@@ -363,6 +366,21 @@ mine = {
 }
 drawn = draw(mine, background="skyblue")
 plots.answers([drawn], says([drawn]), title="Drawn by you")
+
+# %% [markdown]
+# The next cell makes an `ask` for this network. If you have solved the exercise, call `part_that_counts(mine, ask)` in a cell of
+# your own. It tells you what your boat hangs on, and so where to begin.
+
+
+# %%
+def ask(drawing):
+    """The probability of a boat that the network gives to these parts."""
+    with torch.no_grad():
+        logits = namer(backbone(prepare(draw(drawing, background="skyblue"))[None]))
+    return logits.softmax(dim=1)[0, data.classes.index("boat")].item()
+
+
+print(f"boat: {ask(mine):.4f} as it is, {ask(without(mine, 'sun')):.4f} without the sun")
 
 # %% [markdown] tags=["solution"]
 # One boat that fools it has portholes: `disc("white", x, 45, 3)` at x = 20, 32 and 44. People see a boat with windows, the network
@@ -378,7 +396,9 @@ own, unread = first_steps.own_pictures()
 own = own or {"sketch of a boat": draw(boat), "sketch of a house": draw(house)}
 for why in unread:
     print(why)
-plots.answers(list(own.values()), says(own.values()), title="Your pictures: " + ", ".join(own))
+captions = [f"{file[-18:]}\n{name} {p:.0%}" for file, (name, p) in zip(own, says(own.values()))]
+figure = plots.show_images(list(own.values()), captions, columns=4, title="Your own pictures")
+plots.described(figure, "Each with the name of its file and what the network says.")
 
 # %% [markdown]
 # Be fair to it with photos. A photo is a third world, with light, textures and crowded backgrounds, and neither backbone nor
@@ -401,8 +421,6 @@ plots.answers(list(own.values()), says(own.values()), title="Your pictures: " + 
 #
 # ## Going further
 #
-# - You should know tensors, gradients, loss and optimizer. If not, begin with
-#   [PyTorch's introduction](https://docs.pytorch.org/tutorials/beginner/basics/intro.html).
 # - Other libraries start with one line: `timm.create_model("resnet18", pretrained=True, num_classes=6)`, fastai's
 #   `vision_learner(data, resnet18).fine_tune(3)`, Keras' `keras.applications.ResNet50(include_top=False)`. This course opens that
 #   line and looks inside.

@@ -107,6 +107,8 @@ def worst_of(check: Check, answer: Any) -> Result | None:
 
 def one_case(check: Check, answer: Any, seed: int) -> Result | None:
     """The result of one probe and its judge; None if the exercise has not been begun."""
+    if not callable(answer):
+        return failed("hand in the function itself: its name, without parentheses behind it")
     seed_all(seed)  # an answer may draw numbers of its own; the verdict shall not depend on earlier cells
     try:
         data = plain(check.probe(answer, Rng(seed)))

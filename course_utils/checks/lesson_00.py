@@ -50,14 +50,15 @@ def sureness(case: dict, shown: list[str]) -> float:
 def drawings(rng: Rng) -> Iterator[dict]:
     """Names of parts in the order of drawing, and a network: any part costs something, some do, or none does."""
     words = ["mast", "hull", "flag", "roof", "door", "wheel", "fin", "stem", "leaf", "moon"]
-    costs, some, gains = (90, 99, 0.02, 0.88), (40, 60, 0.02, 0.98), (2, 10, 0.15, 0.9)
-    for low, high, *others in rng.shuffled([costs, costs, costs, some, some, gains, gains]):
-        names, whole = rng.shuffled(words)[: rng.integer(3, 7)], rng.integer(low, high) / 100
+    costs, some, gains, more = (90, 99, 0.02, 0.88), (40, 60, 0.02, 0.98), (2, 10, 0.15, 0.9), (2, 10, 0.65, 0.98)
+    for low, high, *others in rng.shuffled([costs, costs, costs, some, some, gains, more]):
+        names = rng.shuffled(["sail", "front sail", *rng.shuffled(words)[: rng.integer(1, 5)]])
+        whole = rng.integer(low, high) / 100
         yield {"names": names, "whole": whole, "others": others, "network": rng.integer(0, 10**9)}
 
 
 def ask_parts(part_that_counts: Any, case: dict) -> dict:
-    drawn = {name: ("white", ((place, 0), (60, place), (0, 60))) for place, name in enumerate(case["names"])}
+    drawn = {name: ("white", ((place // 2, 0), (60, 9), (0, 60))) for place, name in enumerate(case["names"])}
     parts, questions = dict(drawn), []
 
     def ask(shown: Any) -> float:
@@ -65,7 +66,9 @@ def ask_parts(part_that_counts: Any, case: dict) -> dict:
             raise TypeError(f"ask takes a dictionary of parts, as you were given one, not a {type(shown).__name__}")
         for name in shown:
             if name not in drawn or shown[name] != drawn[name]:
-                raise ValueError(f"{name!r} is not as it was drawn; leave a part out with its name, and the others as they are")
+                raise ValueError(
+                    f"{name!r} is not as it was drawn; ask about the parts that your function is given, without one of them"
+                )
         questions.append(list(shown))
         return sureness(case, list(shown))
 
@@ -120,6 +123,8 @@ def odd_answer(name: str, cost: float, most: float, whole: float, remains: dict[
         yield f"{lost}: the network is surer by {p - whole:.4f}, so leaving it out costs less than nothing"
     if whole - p > 0 and abs(cost + whole - p) < 1e-6:
         yield f"{lost}, so it costs something: a cost above 0, and yours is {cost:.4f}"
+    if 1e-6 <= abs(cost - (whole - p)) < 0.006:
+        yield f"{lost}; your cost of {cost:g} is close, but rounded: return it as it is"
     if not abs(cost - (whole - p)) < 1e-6:
         yield f"{lost}, and you give {cost:.4f} as its cost"
     yield f"{lost}, which costs {whole - p:.4f}; another part costs more"

@@ -226,7 +226,7 @@ WORDS = {Tensor: "a tensor", int: "a whole number", float: "a number", str: "a t
 
 def words_for(kind: Any) -> str:
     if isinstance(kind, UnionType):
-        return " or ".join(map(words_for, kind.__args__))
+        return " or ".join(words_for(one) for one in kind.__args__ if one is not type(None))  # None is no answer to ask for
     return WORDS.get(kind, f"a {kind.__name__}" if isinstance(kind, type) else "something else")
 
 

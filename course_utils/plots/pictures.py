@@ -24,8 +24,9 @@ def show_images(
         raise ValueError("there is no picture to show; give at least one")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    height = rows * (7 / columns + (0.22 if titles else 0)) + (0.3 if title else 0)
-    figure, grid = subplots(rows, columns, size=(7, height), title=title)
+    side, lines = 7 / max(columns, 4), max((text.count("\n") + 1 for text in titles), default=0)
+    height = rows * (side + 0.05 + 0.17 * lines) + (0.3 if title else 0)
+    figure, grid = subplots(rows, columns, size=(side * columns, height), title=title)
     for place, ax in enumerate(grid.flat):
         ax.axis("off")
         if place < len(images):

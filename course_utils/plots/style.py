@@ -54,7 +54,7 @@ class Described(Figure):
         return ". ".join(filter(None, (title.rstrip("."), self.says))).replace("\n", " ")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, Any]]:
-        """What a notebook shows: a picture at 150 dots an inch, of 256 colours if none can see the difference, with its words."""
+        """What a notebook shows: a picture at 150 dots an inch, of 256 colours if that shows nowhere, and its words."""
         file = io.BytesIO()
         self.savefig(file, format="png", dpi=DPI, bbox_inches="tight")
         image = Image.open(file).convert("RGB")
