@@ -5,7 +5,7 @@
 #
 # You will be able to
 # - replace the last layer of any CNN of torchvision, with sizes read from the old one;
-# - recognise three silent mistakes by their loss, and check a start for five;
+# - recognise three silent mistakes by their loss, and look for five before you train;
 # - keep what the old head knows about classes that stay.
 #
 # 40 minutes.
@@ -44,7 +44,7 @@ data = open_data(run, transform=weights.transforms())
 #
 # Its *backbone* turns a picture into 512 numbers, the *features*. Its *head*, the last layer, turns features into one score for
 # each class, a *logit*. In this lesson the backbone stays as it is. So each picture goes through it once, and all heads share
-# the features.
+# the features. (`load_model` hands it over in evaluation mode.)
 
 # %%
 backbone = load_model("resnet18", weights=run.weights)
@@ -63,13 +63,13 @@ if run.weights == "shapes":
 plots.old_answers(truth, said, examples)
 
 # %% [markdown]
-# Every answer is wrong. But 38 of 45 cars are crosses, and 26 of 45 boats are triangles. On each of five other sets of pictures,
+# Every answer is wrong. The 24 names are 8 outlines in three textures; here the texture is left out. But 38 of 45 cars are crosses, and 26 of 45 boats are triangles. On each of five other sets of pictures,
 # too, more than two thirds of the cars are crosses. Something in there can tell a car from a boat.
 #
 # ## A dictionary
 #
-# So translate. For each old name, take the class that gets it most often among 120 training pictures. Guessing would name 0.17
-# of new pictures right. How much does this dictionary?
+# So translate. For each old name, take the class that gets it most often among 120 training pictures. Guessing would get a share of
+# 0.17 right. Which share does this dictionary get?
 
 # %%
 guess = None  # your guess: the share of right names, 0 to 1
@@ -91,7 +91,8 @@ print(f"right: {sum(right) / len(right):.2f}")
 # ## One line
 #
 # In torchvision's ResNets the head is called `fc` (*fully connected*). It is a linear layer: for each class a row of weights, one
-# for each feature, and a number to add, the *bias*. Here are ten dog breeds for a thousand classes, on three real models:
+# for each feature, and a number to add, the *bias*. Say you want to name ten dog breeds. Here are three real models, each
+# built for a thousand classes, with a head for ten:
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):  # the layers without their numbers: no download, no memory, no time
@@ -106,7 +107,7 @@ with torch.device("meta"):  # the layers without their numbers: no download, no 
         )
 
 # %% [markdown]
-# The line reads its own size. A typed 512 breaks on ResNet-50, at the first picture.
+# The line takes its size from the old layer. A typed 512 breaks on ResNet-50, at the first picture.
 #
 # Now a head for your classes. It is trained for 60 steps, on the features:
 
@@ -194,7 +195,7 @@ plots.head_places(found)
 # ### Exercise 2.1: put in a new head
 #
 # Write `swap_head(model, num_classes)`. It puts a new last layer in, with sizes read from the old one, and returns the same model.
-# All else stays as it was. The check has small models in five layouts: those of the figure, but for ConvNeXt. In each, the head is
+# All else stays as it was. The check has small models in five layouts: those of the figure except ConvNeXt. In each, the head is
 # the last linear layer or convolution.
 #
 # <details><summary>Hint 1</summary><code>model.named_modules()</code> gives every layer with its dotted name, in the order in
@@ -230,7 +231,7 @@ check("02.1", swap_head)
 # %% [markdown]
 # That was surgery, and the patient is alive. Before you train it, take its pulse.
 #
-# ## The first loss
+# ## Before training
 #
 # Five new heads are coming, none of them trained. There are six classes and 270 pictures. Will a head name all six about equally
 # often, or one of them far more often?
@@ -254,7 +255,7 @@ print(f"your guess: {guess}; ln {len(data.classes)} is {math.log(len(data.classe
 # sets, too, each of a hundred heads gave its favourite at least half more than its share. That is chance, not a fault: all
 # pictures have similar features.
 #
-# And no head is ever sure. Each of *K* classes gets a probability near 1/*K*. The loss is −ln *p*, where *p* is the probability of the
+# And no head is sure: its largest probability here is about a third. So no class is far from 1/*K*. The loss is −ln *p*, where *p* is the probability of the
 # right class. So it starts near ln *K*, mostly a little above.
 #
 # ## Four programs without an error message
@@ -290,7 +291,8 @@ floor = F.cross_entropy(torch.eye(classes), torch.arange(classes)).item()
 plots.first_losses(curves, {f"ln {classes}": math.log(classes), "no lower with a softmax": floor})
 
 # %% [markdown]
-# Not one of them complains. But each mistake has a curve of its own.
+# Not one of them complains. Two of the mistakes even end nearly as well as the right program, on pictures as easy as these. But
+# each has a curve of its own.
 #
 # - **Old head kept** starts at 4, far above: it is sure of the wrong thing. It recovers, and drags along 18 outputs that no label ever
 #   uses.
@@ -311,8 +313,8 @@ print("loss:", round(F.cross_entropy(perfect, torch.arange(6)).item(), 2))
 #
 # Write `preflight`, which you can call before every training. It returns the first fault, in this order:
 #
-# - `"outputs"`: there are not as many as classes;
-# - `"labels"`: one of them is not in 0 … *K* − 1;
+# - `"outputs"`: the model has more outputs, or fewer, than there are classes;
+# - `"labels"`: one of the labels is not in 0 … *K* − 1;
 # - `"probabilities"`: the outputs are no logits; none is below 0, and each row adds up to 1;
 # - `"optimizer"`: it does not hold the head that is in the model now;
 # - `"sure"`: the first loss is above ln *K* + 1.
@@ -358,7 +360,8 @@ check("02.2", preflight)
 # alone is too strict a limit: a fresh head lies a little above it more often than not.
 
 # %% [markdown]
-# Keep this function. It takes a second, and it would have caught everything that went wrong above.
+# Keep this function. It takes a second. On whole models it names all three mistakes of the figure. One thing it cannot see: that
+# somebody replaced all of a VGG16's `classifier`.
 #
 # ## Rows that are worth keeping
 #
@@ -444,7 +447,7 @@ check("02.3", start_from_old_rows)
 #
 # ## Going further
 #
-# - The course's `replace_head(model, num_classes)` does all this for every CNN of torchvision. In timm it is `model.reset_classifier(10)`.
+# - The course's `replace_head(model, num_classes)` puts the new layer into every CNN of torchvision. In timm it is `model.reset_classifier(10)`.
 # - For two classes take two logits with `cross_entropy`, or one with `binary_cross_entropy_with_logits` and labels 0.0 and 1.0. Both are
 #   right, and [the documentation](https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html) shows the shapes.
 #   One logit with `cross_entropy` is a wrong mixture: softmax of a single number is always 1.

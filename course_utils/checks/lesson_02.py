@@ -58,9 +58,10 @@ def small_network(layout: str, outputs: int, rng: Rng) -> nn.Module:
 
 def five_layouts(rng: Rng) -> Iterator[Swap]:
     for layout in ("resnet", "vgg", "densenet", "mobilenet", "squeezenet"):
-        network = small_network(layout, rng.integer(20, 29), rng)
-        with rng.torch():
-            yield layout, network, torch.randn(rng.integer(3, 6), 3, 8, 8), rng.integer(15, 19)
+        outputs, classes = rng.integer(20, 29), rng.integer(15, 19)
+        network = small_network(layout, outputs, rng)
+        with rng.torch():  # one of them gets as many classes as it had, but others
+            yield layout, network, torch.randn(rng.integer(3, 6), 3, 8, 8), outputs if layout == "vgg" else classes
 
 
 def ask_swap(swap_head: Any, case: Swap) -> dict:
@@ -98,7 +99,7 @@ def new_layer(said: dict, network: nn.Module, head: str, images: Tensor, num_cla
     if not state:
         yield said["why"] + (f" (the old head is {kind})" if old.dim() == 4 else "")
     if any(same(value, old) for value in state.values()):
-        yield f"the old layer with {len(old)} outputs is still inside; the new one takes its place, not one behind it"
+        yield f"the old layer with {len(old)} outputs is still inside; a new one takes its place, for any number of classes"
     if lost := {name for name in network.state_dict() if not name.startswith(head + ".")} - state.keys():
         yield f"{len({name.rpartition('.')[0] for name in lost})} other layers disappeared; only the last one is to be replaced"
     if (logits >= 0).all() and close(logits.sum(1), torch.ones(len(images))):
@@ -114,6 +115,8 @@ def new_layer(said: dict, network: nn.Module, head: str, images: Tensor, num_cla
         yield f"the weight has {len(new)} rows, but the layer still says {said['outputs'][head]} outputs: build a new layer"
     if len(new) != num_classes:
         yield f"your new layer has {len(new)} outputs for {num_classes} classes"
+    if same(new[:1], old[:1]):
+        yield "the new layer begins with rows of the old one, which belong to other classes; leave it as it was built"
     if state.get(f"{head}.bias", old).shape != (num_classes,):
         yield f"your new layer has no bias of {num_classes} numbers, one for each class; the old one had a bias, too"
     if new.shape[2:] != old.shape[2:]:
@@ -143,7 +146,7 @@ def rest_of_model(said: dict, network: nn.Module, head: str, images: Tensor, num
     with torch.no_grad():
         expected = own(images)
     if not close(said["logits"], expected):
-        yield "the outputs are not what the new layer gives: is something behind it?"
+        yield "the outputs are not what the new layer gives: is it in the place of the old one? `setattr` does not follow dots"
 
 
 def layouts_right(said: list[dict], cases: list[Swap]) -> Iterator[Result]:
@@ -162,7 +165,8 @@ Start = tuple[nn.Module, torch.optim.Optimizer, Tensor, Tensor, int]  # model, o
 def start(rng: Rng, low: int, high: int, above: tuple[float, float], plant: str = "", optimizer: str = "all") -> Start:
     """A model for `low` to `high` classes whose first loss lies as far above ln K as said, with what is planted in it.
 
-    The optimizer holds "all", the "head", "groups" (the head in the second), or what a "discarded" head leaves.
+    The optimizer holds "all", the "head", the "backbone", "groups" (the head in the second, or "first"), or what a "discarded"
+    head leaves.
     """
     classes, count = rng.integer(low, high), rng.integer(9, 12)
     layout = rng.choice(["resnet", "vgg", "densenet", "mobilenet"])
@@ -171,11 +175,14 @@ def start(rng: Rng, low: int, high: int, above: tuple[float, float], plant: str 
     head: Any = model.get_submodule(name)
     with rng.torch(), torch.no_grad(), eval_mode(model):
         images = torch.randn(count, 3, 8, 8)
-        labels = model(images)[:, :classes].argmin(1)
-        labels[0], labels[1:3] = 0, classes - 1 if "labels" in plant else classes - 2
+        known = plant == "known"  # as a head whose rows were kept: right from the start
+        labels = (1 if known else -1) * model(images)[:, :classes]
+        labels = labels.argmax(1)
+        if not known:
+            labels[0], labels[1:3] = 0, classes - 1 if "labels" in plant else classes - 2
         wanted = math.log(classes) + rng.integer(int(100 * above[0]), int(100 * above[1])) / 100
         factor, logits = 0.01, model(images)
-        while F.cross_entropy(factor * logits, labels) < wanted:
+        while F.cross_entropy(factor * logits, labels) > 0.1 if known else F.cross_entropy(factor * logits, labels) < wanted:
             factor *= 1.02
         head.weight.mul_(factor), head.bias.mul_(factor)
         if plant == "small":  # logits between 0 and 1
@@ -193,6 +200,8 @@ def start(rng: Rng, low: int, high: int, above: tuple[float, float], plant: str 
         "all": model.parameters(),
         "head": head.parameters(),
         "groups": [{"params": rest}, {"params": head.parameters(), "lr": 0.1}],
+        "first": [{"params": head.parameters()}, {"params": rest, "lr": 0.001}],
+        "backbone": rest,
         "discarded": [*rest, *other.parameters()],
     }
     return model, torch.optim.SGD(held[optimizer], lr=0.01), images, labels, classes
@@ -212,6 +221,8 @@ def starts(rng: Rng) -> Iterator[Start]:
     yield start(rng, 4, 9, (1.3, 1.7), optimizer="discarded")
     yield start(rng, 3, 4, (1.3, 1.6))
     yield start(rng, 12, 24, (1.3, 1.7), optimizer="groups")
+    yield start(rng, 5, 9, (0.1, 0.2), "known", "first")
+    yield start(rng, 4, 9, (0.2, 0.5), optimizer="backbone")
 
 
 def ask_preflight(preflight: Any, case: Start) -> dict:
@@ -260,7 +271,7 @@ def sound(case: Start) -> dict[str, str]:
         "outputs": f"{logits.shape[1]} outputs, {classes} classes",
         "labels": f"they go from {low} to {high}; a small batch need not show all {classes} classes",
         "probabilities": between if (logits >= 0).all() else "its rows happen to add up to 1, but some values are below 0",
-        "optimizer": f"the head is in the last of its {len(case[1].param_groups)} groups; not everything need be in it",
+        "optimizer": f"it holds the head, in one of its {len(case[1].param_groups)} groups; not everything need be in it",
         "sure": f"the first loss is {loss:.2f}, ln {classes} is {math.log(classes):.2f}; a fresh head lies a little above, too",
     }
 

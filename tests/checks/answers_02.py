@@ -102,6 +102,26 @@ def wrong_cut_to_size(model, num_classes):
     return model
 
 
+def wrong_keeps_a_head_that_fits(model, num_classes):
+    return model if last_layer(model)[1].weight.shape[0] == num_classes else swapped(model, num_classes)
+
+
+def wrong_old_rows_first(model, num_classes):
+    old = last_layer(model)[1].weight.detach().clone()
+    new = last_layer(swapped(model, num_classes))[1]
+    with torch.no_grad():
+        new.weight[: len(old)] = old[:num_classes]
+    return model
+
+
+def wrong_dotted_attribute(model, num_classes):
+    place, old = last_layer(model)
+    if "." not in place:
+        return swapped(model, num_classes)
+    model.add_module(place.replace(".", "_"), nn.Linear(old.weight.shape[1], num_classes))
+    return model
+
+
 def wrong_copy(model, num_classes):
     return swapped(copy.deepcopy(model), num_classes)
 
@@ -275,6 +295,30 @@ def wrong_first_group(model, optimizer, images, labels, num_classes):
     found = facts(model, optimizer, images, labels, num_classes)
     found.optimizer = not any(parameter is head_of(model).weight for parameter in optimizer.param_groups[0]["params"])
     return first_of(found, num_classes)
+
+
+def wrong_last_group(model, optimizer, images, labels, num_classes):
+    found = facts(model, optimizer, images, labels, num_classes)
+    found.optimizer = not any(parameter is head_of(model).weight for parameter in optimizer.param_groups[-1]["params"])
+    return first_of(found, num_classes)
+
+
+def wrong_anything_of_the_model(model, optimizer, images, labels, num_classes):
+    found = facts(model, optimizer, images, labels, num_classes)
+    own = {id(parameter) for parameter in model.parameters()}
+    found.optimizer = not all(id(one) in own for group in optimizer.param_groups for one in group["params"])
+    return first_of(found, num_classes)
+
+
+def wrong_far_from_the_limit(model, optimizer, images, labels, num_classes):
+    said = preflight_of(model, optimizer, images, labels, num_classes)
+    with torch.no_grad(), eval_mode(model):
+        loss = F.cross_entropy(model(images), labels.clamp(0, num_classes - 1)) if said == "ok" else 0
+    return "sure" if said == "ok" and loss < math.log(num_classes) - 1 else said
+
+
+def preflight_of(model, optimizer, images, labels, num_classes):
+    return first_of(facts(model, optimizer, images, labels, num_classes), num_classes)
 
 
 def wrong_whole_model(model, optimizer, images, labels, num_classes):
@@ -494,6 +538,9 @@ WRONG = {
         (wrong_fc_always, "in the vgg layout (classifier.6) the old layer with"),
         (wrong_number_changed, "outputs is still inside"),
         (wrong_cut_to_size, "rows, but the layer still says"),
+        (wrong_keeps_a_head_that_fits, "for any number of classes"),
+        (wrong_old_rows_first, "rows of the old one, which belong to other classes"),
+        (wrong_dotted_attribute, "is still inside"),
         (wrong_copy, "another Network, perhaps a copy, came back"),
         (wrong_wrapped, "another Sequential, perhaps a copy"),
         (wrong_all_frozen, "freezing is lesson 3"),
@@ -517,7 +564,10 @@ WRONG = {
         ("labels.min() < 0 or ", "", "these labels go from -1"),
         (wrong_any_parameter, "look for the layer that is in the model now"),
         (wrong_equal_values, "equal values do not make it the same tensor"),
-        (wrong_first_group, "in the last of its 2 groups"),
+        (wrong_first_group, "in one of its 2 groups"),
+        (wrong_last_group, "in one of its 2 groups"),
+        (wrong_anything_of_the_model, "look for the layer that is in the model now"),
+        (wrong_far_from_the_limit, "the first loss is"),
         (wrong_whole_model, "not everything need be in it"),
         (wrong_between, "happen to lie between 0 and 1; probabilities also add up to 1"),
         (wrong_last_class, "a small batch need not show all"),
