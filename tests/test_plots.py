@@ -114,51 +114,10 @@ def test_a_name_without_a_colour_gets_one():
     assert plots.colour_of("head") == plots.COLOURS["head"]
 
 
-def test_bars_with_a_part_cut_out():
-    figure = plots.cut_bars({"resnet18": 0.04, "squeezenet": 0.42}, ["fc", "classifier.1"], title="Heads", x="share in %")
-    draw(figure)
-    (ax,) = figure.axes
-    assert texts(figure) == ["classifier.1", "fc"]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["squeezenet", "resnet18"]
-    widths = [bar.get_width() for bar in ax.patches]
-    assert widths == pytest.approx([58, 42, 42, 96, 4, 4]), "the rest, the hole, and what was cut out of it"
-
-
-def test_maps_share_one_legend_while_it_is_short():
-    labels = [0, 0, 1, 2]
-    points = {"pixels": torch.randn(4, 2), "features": torch.randn(4, 2)}
-    figure = plots.maps(points, labels, ["cat", "dog", "owl"], title="Twice")
-    draw(figure)
-    assert [ax.get_title() for ax in figure.axes] == ["pixels", "features"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cat", "dog", "owl"]
-    many = plots.maps(points, labels, [f"class {i}" for i in range(102)])
-    draw(many)
-    assert many.legends == []
-
-
-def test_every_class_of_a_map_looks_different():
-    figure = plots.maps({"one": torch.randn(24, 2)}, range(24), [str(i) for i in range(24)])
-    looks = [(tuple(one.get_facecolor()[0]), one.get_paths()[0].vertices.tobytes()) for one in figure.axes[0].collections]
-    assert len(set(looks)) == 24
-
-
 def test_a_stamp(history):
     figure = plots.stamp(plots.learning_curve(history), "opened once")
     draw(figure)
     assert texts(figure)[-1] == "opened once"
-
-
-def test_phases_in_a_row(history):
-    figure = plots.phases({"few learn": history, "many learn": history}, title="Two phases")
-    draw(figure)
-    (ax,) = figure.axes
-    assert [len(line.get_xdata()) for line in ax.lines] == [6, 6, 2], "two curves over both phases, one line between them"
-    assert {"few learn", "many learn", "train", "val"} == set(texts(figure))
-
-
-def test_phases_without_an_epoch():
-    with pytest.raises(ValueError, match="a phase has no epoch, so there is no curve"):
-        plots.phases({"one": []})
 
 
 def test_runs_over_choices():

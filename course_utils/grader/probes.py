@@ -125,8 +125,10 @@ def is_constant(value: ast.expr | None) -> bool:
 
 
 def names_in(node: ast.stmt) -> set[str]:
-    """The names that `node` reads and does not make itself."""
-    names = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
+    """The names that `node` reads and does not make itself; those of annotations are never looked up."""
+    kinds = [getattr(part, field, None) for part in ast.walk(node) for field in ("annotation", "returns")]
+    unread = {id(part) for kind in kinds if kind for part in ast.walk(kind)}
+    names = [part for part in ast.walk(node) if isinstance(part, ast.Name) and id(part) not in unread]
     own = {part.id for part in names if not isinstance(part.ctx, ast.Load)}
     own |= {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
     return {part.id for part in names} - own

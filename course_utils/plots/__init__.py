@@ -2,12 +2,9 @@
 
 from course_utils.plots.charts import (
     bars,
-    cut_bars,
     dots,
     learning_curve,
     lines,
-    opposite_bars,
-    phases,
     runs,
     stamp,
 )
@@ -17,9 +14,9 @@ from course_utils.plots.cuts import compared, cuts
 from course_utils.plots.layers import trained_layers
 from course_utils.plots.loading import batch_sizes, map_stacks, nine_ways, strongest_patches
 from course_utils.plots.nearest import neighbours
-from course_utils.plots.networks import networks, tensor_sizes
+from course_utils.plots.networks import networks
 from course_utils.plots.new_heads import first_losses, head_places, heads_on_pictures, old_answers
-from course_utils.plots.pictures import answers, maps, show_images
+from course_utils.plots.pictures import answers, show_images
 from course_utils.plots.stillness import barcodes, sandwich, stillness, two_tasks
 from course_utils.plots.style import COLOURS, OTHERS, as_picture, axes, colour_of, described, label_ends, subplots
 from course_utils.plots.training import before_and_after, chosen_on_val, recipes, without_one_line
@@ -38,7 +35,6 @@ __all__ = [
     "colour_of",
     "compared",
     "confusion_grid",
-    "cut_bars",
     "cuts",
     "described",
     "dots",
@@ -53,13 +49,10 @@ __all__ = [
     "learning_curve",
     "lines",
     "map_stacks",
-    "maps",
     "neighbours",
     "networks",
     "nine_ways",
     "old_answers",
-    "opposite_bars",
-    "phases",
     "prices",
     "recipes",
     "runs",
@@ -69,7 +62,6 @@ __all__ = [
     "stillness",
     "strongest_patches",
     "subplots",
-    "tensor_sizes",
     "trained_layers",
     "two_tasks",
     "without_one_line",

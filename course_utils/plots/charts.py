@@ -90,68 +90,6 @@ def lines(series: Mapping[str, Sequence[float]], *, title: str = "", x: str = ""
     return figure
 
 
-def opposite_bars(left: Mapping[str, float], right: Mapping[str, float], *, labels: tuple[str, str], title: str = "") -> Figure:
-    """Two quantities of the same things, each as shares of its sum, as bars that grow apart; `labels` name the quantities."""
-    figure, (pair,) = subplots(1, 2, size=(7, 0.9 + 0.3 * len(left)), title=title, sharey=True)
-    shares = [{name: 100 * value / sum(values.values()) for name, value in values.items()} for values in (left, right)]
-    limit = 1.3 * max(max(one.values()) for one in shares)
-    for ax, share, label, colour, way in zip(pair, shares, labels, OTHERS, (-1, 1), strict=False):
-        ax.barh(list(share), list(share.values()), color=colour)
-        for row, value in enumerate(share.values()):
-            side = "right" if way < 0 else "left"
-            place = {"xytext": (4 * way, 0), "textcoords": "offset points", "ha": side, "va": "center", "fontsize": 9}
-            ax.annotate(f"{value:.1f}", (value, row), **place)
-        ax.set_xlim((0, limit)[::way])
-        ax.set_xlabel(f"{label}, %")
-        ax.spines[["top", "left" if way < 0 else "right"]].set_visible(False)
-    pair[0].invert_yaxis()
-    pair[0].tick_params(axis="y", left=False, labelleft=False)
-    pair[1].tick_params(axis="y", labelleft=True, length=0)
-    return figure
-
-
-def phases(histories: Mapping[str, Sequence[Epoch]], *, title: str = "") -> Figure:
-    """Accuracy over the epochs of several phases in a row, a line where the next one begins, its name on its side.
-
-    Raises:
-        ValueError: if a phase has no epoch.
-    """
-    if not histories or not all(histories.values()):
-        raise ValueError("a phase has no epoch, so there is no curve; train for one epoch at least in each")
-    figure, ax = axes(width=7, title=title, x="epoch", y="share right")
-    epochs = [epoch for history in histories.values() for epoch in history]
-    for split in ("train", "val"):
-        values = [getattr(epoch, split).accuracy for epoch in epochs]
-        ax.plot(range(1, len(values) + 1), values, color=COLOURS[split], linestyle="-" if split == "val" else "--", marker=".")
-    start = 0.5
-    for name, history in histories.items():
-        if start > 1:
-            ax.axvline(start, color="black", linewidth=1)
-        ax.annotate(name, (start + len(history) / 2, 1.06), ha="center", va="center", fontsize=9)
-        start += len(history)
-    ax.set_ylim(0, 1.12)
-    label_ends(ax, {split: [getattr(epochs[-1], split).accuracy] for split in ("train", "val")})
-    ax.set_yticks([0, 0.25, 0.5, 0.75, 1])
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
-
-
-def cut_bars(shares: Mapping[str, float], labels: Sequence[str], *, title: str = "", x: str = "") -> Figure:
-    """One bar of 100 % per name; its last part, `shares` of it, is lifted out in the colour of a head, beside its label."""
-    figure, ax = axes(height=0.9 + 0.42 * len(shares), title=title)
-    for row, (share, label) in enumerate(reversed(list(zip(shares.values(), labels, strict=True)))):
-        rest = 100 * (1 - share)
-        ax.barh(row, rest, height=0.5, color=OTHERS[0])
-        ax.barh(row, 100 * share, left=rest, height=0.5, facecolor="none", edgecolor="#7f7f7f", linestyle=":")
-        ax.barh(row + 0.25, 100 * share, left=rest + 2, height=0.5, color=COLOURS["head"])
-        ax.text(104, row + 0.25, label, va="center", fontsize=9)
-    ax.set_yticks(range(len(shares)), list(shares)[::-1])
-    ax.set_xlim(0, 102)
-    ax.set_xlabel(x, loc="left")
-    ax.spines["bottom"].set_bounds(0, 100)
-    return figure
-
-
 def stamp(figure: Figure, text: str) -> Figure:
     """`text` as a rubber stamp on the last axes of `figure`, which is returned."""
     frame = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": "#8b0000", "linewidth": 2}

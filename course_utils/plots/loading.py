@@ -110,7 +110,7 @@ def batch_sizes(mixed: Mapping[int, float], alike: tuple[int, float], *, evaluat
     values = [*mixed.values(), alike[1]]
     low, high = (f"{100 * value:.0f} %" for value in (min(values), max(values)))
     title = f"In training mode the other pictures decide: {low} to {high} right"
-    figure, ax = axes(width=7, height=3.2, title=title, x="pictures in the batch", y="share right")
+    figure, ax = axes(width=7, height=3.2, title=title, x="pictures in the batch (sizes evenly spaced)", y="share right")
     sizes = sorted({*mixed, alike[0]})
     places = [sizes.index(size) for size in mixed]
     training, still = COLOURS["training mode"], COLOURS["evaluation mode"]

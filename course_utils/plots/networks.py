@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from course_utils.plots.style import OTHERS, axes
+from course_utils.plots.style import axes
 
 STATES = {"fixed": "#c8c8c8", "learns": "#a6d5f5", "new": "#f3c14f"}  # what happens to a part of a network
 
@@ -36,20 +35,4 @@ def networks(
     ax.tick_params(length=0)
     ax.set_xticks([])
     ax.spines[:].set_visible(False)
-    return figure
-
-
-def tensor_sizes(sizes: Mapping[str, Sequence[int]], *, title: str = "") -> Figure:
-    """One square per tensor of (channels, height, width), its side to scale; a list of (values,) is drawn as a line."""
-    figure, ax = axes(width=7.6, height=1.6, title=title)
-    largest = max(size[-1] for size in sizes.values() if len(size) == 3)
-    for x, (name, (channels, *places)) in enumerate(sizes.items()):
-        side = 0.85 * places[-1] / largest if places else 0.0
-        ax.add_patch(plt.Rectangle((x - side / 2, -side / 2), side, side, facecolor=OTHERS[4], edgecolor="black"))
-        ax.annotate(name, (x, 0.52), ha="center", fontsize=8.5)
-        ax.annotate("×".join(map(str, [channels, *places])), (x, -0.55), ha="center", va="top", fontsize=8.5)
-    ax.set_xlim(-0.5, len(sizes) - 0.5)
-    ax.set_ylim(-0.75, 0.7)
-    ax.set_aspect("equal")
-    ax.axis("off")
     return figure

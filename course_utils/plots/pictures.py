@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from course_utils.plots.style import COLOURS, OTHERS, as_picture, described, subplots
+from course_utils.plots.style import COLOURS, as_picture, described, subplots
 
 
 def show_images(
@@ -80,22 +80,3 @@ def answers(
     hits = sum(name == true for (name, _), true in zip(said, truth, strict=True)) if truth is not None else None
     of = f", {hits} of them named rightly" if hits is not None else ""
     return described(figure, f"{len(images)} pictures with the name and the probability that the network gives each{of}.")
-
-
-MARKERS = "os^DvP"
-
-
-def maps(points: Mapping[str, Tensor], labels: Sequence[int], classes: Sequence[str], *, title: str = "") -> Figure:
-    """One map per name, of `points` (pictures, 2); each class has a colour and a sign, which a legend names (up to twelve)."""
-    figure, grid = subplots(1, len(points), size=(7, 2.9), title=title)
-    numbers = np.asarray(labels)
-    for ax, (name, places) in zip(grid[0], points.items(), strict=True):
-        ax.set_title(name, fontsize=9)
-        ax.set(xticks=[], yticks=[], xlabel="widest direction", ylabel="second" if ax is grid[0][0] else "")
-        for number, one in enumerate(classes):
-            mine = np.asarray(places)[numbers == number]
-            sign = MARKERS[(number + number // len(OTHERS)) % len(MARKERS)]
-            ax.scatter(*mine.T, s=18, color=OTHERS[number % len(OTHERS)], marker=sign, linewidths=0, alpha=0.8, label=one)
-    if len(classes) <= 12:
-        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
-    return figure

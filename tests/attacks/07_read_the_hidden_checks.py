@@ -1,5 +1,5 @@
 # 7. All files that can be found are searched for hidden checks and for the answers of the course.
-# In a box there are neither: not even the public checks, whose files hold right answers.
+# In a box there are neither: not even the public checks, whose rules hold what is right.
 # expect 03.3 failed
 # prints found: \[\]
 

@@ -101,7 +101,7 @@ def test_a_box_sees_only_its_tree(folder):
 
 
 def test_checks_of_the_course_are_not_in_a_box(folder):
-    """Their files hold right answers."""
+    """Their rules hold what is right."""
     path = box.PACKAGE / "checks" / "lesson_03.py"
     assert path.exists()
     assert in_a_box({"NS"}, folder, path.exists) == "False"
