@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 1. Load a pretrained model
 #
-# Somebody has trained a network for you. Loading it takes three lines. Loading it *rightly* takes four decisions, and for three
-# of them no error message helps you. So what must travel with a file of weights, so that the answers are right?
+# Somebody has trained a network for you. Loading it takes three lines. A wrong decision in them seldom gives an error message.
+# So what does a file of weights need beside it, so that the answers are right?
 #
 # You will be able to
 # - load a file of weights together with the preparation of pictures and the class names that belong to it;
@@ -45,7 +45,10 @@ model = model.eval()
 
 # %% [markdown]
 # The first line builds the *architecture* ResNet-18, with random values and 24 outputs. The second copies the tensors of
-# the file into it, by name. The third switches to *evaluation mode*. Here are eight shapes that the network has never seen.
+# the file into it, by name. The third switches to *evaluation mode*: the network is used, and no longer trained.
+#
+# Here are eight shapes that it has never seen. It gives each class a score, its *logit*, and *softmax* turns the scores into
+# probabilities.
 
 # %%
 transform, names = weights.transforms(), weights.meta["categories"]
@@ -67,7 +70,8 @@ hits = sum(name == true for (name, _), true in zip(said, truth))
 plots.answers(images[:8], said, truth[:8], columns=4, title=f"Eight new shapes, {hits} right names")
 
 # %% [markdown]
-# All eight are right, at about 90 %. More is not to be had: it was trained never to be quite sure (*label smoothing*).
+# All eight are right, at about 90 %. More is not to be had. It was trained with *label smoothing*: the true class was
+# never to get everything, the other classes always a little.
 #
 # ## One file, nine ways to use it
 #
@@ -89,7 +93,17 @@ def share_right(
 
 
 # %% [markdown]
-# Each way below changes one thing, and each looks reasonable in a program.
+# Each way below changes one thing, and each looks reasonable in a program. No need to know all the words yet:
+#
+# | the way | what happens | more under |
+# |---|---|---|
+# | mean and std | of each colour the mean is subtracted, and the rest divided by `std`; here with numbers of others, or not at all | *Preparation and names* |
+# | pixels left at 0 to 255 | no division by 255, and no mean and std | *Preparation and names* |
+# | training mode | layers compute with the pictures at hand, as during training | *The mode* |
+# | no buffers | stored values that are not parameters stay new | *What the file holds* |
+# | enlarged to 224 | a filter sees a piece of fixed size; at 3.5 times the size, a dot that it knows is a wide blob. Other weights were trained at 224: there it is right | *Preparation and names* |
+# | prefix | no name of the file is one of the model; `strict=False` skips such names silently, so nothing is loaded | *Exercise 1.1* |
+# | class names | output 0 gets the name of class 1, and so on | *Preparation and names* |
 
 # %%
 state, official = weights.get_state_dict(), models.ResNet18_Weights.DEFAULT
@@ -114,9 +128,9 @@ shares = {way: share_right(images, labels, **changes) for way, changes in ways.i
 plots.nine_ways(shares, guessing=1 / len(names), what="new shapes named correctly")
 
 # %% [markdown]
-# No line failed, and no tensor had a wrong shape. Only the names were wrong. One change did no harm: the other weights have a
-# similar mean. That is luck. Without any mean 28 % are right, fewer than half on five other sets. The last way is worse
-# than guessing.
+# No line failed, and no tensor had a wrong shape. Only the names were wrong. The second way did no harm, by luck: the
+# other weights have a similar mean and std. Without mean and std 28 % are right, on five other sets about half at most. The
+# last way is worse than guessing.
 #
 # If that makes you distrust your own programs a little, good. The rest of this lesson gives you reasons to trust them again.
 #
@@ -137,9 +151,8 @@ for count, size in ((8, 64), (1, 224)):
 print("your guess:", guess_names)
 
 # %% [markdown]
-# Eight times *dotted hexagon*, and the same for five other sets of random numbers. The test says that shapes fit: a batch of
-# pictures goes in, and one row of *logits* per picture comes out, a score for each class. It says nothing about knowledge. All nine
-# ways above pass it.
+# Eight times *dotted hexagon*, and at 224 pixels *dotted circle*; five other sets of random numbers give the same. The test
+# says that shapes fit: a batch of pictures goes in, one row of logits per picture comes out. All nine ways above pass it.
 #
 # ## Preparation and names come along
 #
@@ -160,7 +173,7 @@ for one in (official, weights):
 # %% [markdown]
 # Many texts still write `pretrained=True`. That argument cannot say which weights you want, so it always means the oldest set.
 # `models.resnet18(weights=official)` builds and fills in one line. It returns a network in training mode, so `.eval()` is
-# still up to you. With `COURSE_PROFILE=full` the next cell runs that line on pictures of your own.
+# still up to you. With `COURSE_PROFILE=full` the next cell runs that line on eight test pictures of your data.
 #
 # What does the preparation do to one picture?
 
@@ -182,8 +195,8 @@ if run.weights == "imagenet":  # 45 MB, once
 
 # %% [markdown]
 # Whole numbers become numbers from 0 to 1. Then, for each colour, the mean is subtracted and the result divided by the standard
-# deviation (`std`). So values lie on both sides of 0, where the first layer expects them. Take the numbers from the object,
-# and you need not know them.
+# deviation (`std`). The values now lie around 0, as during training. Take the numbers from the object, and you need not know
+# them.
 #
 # ## Look inside
 #
@@ -209,7 +222,8 @@ plots.map_stacks(
 )
 
 # %% [markdown]
-# Each card is one *map*. It is bright where one filter, or *channel*, answers. The stem (`conv1`, `bn1`, `relu`) and `layer1` still
+# Each card is one *map*, bright where one filter, or *channel*, answers. Shown are the few maps of each part that vary most
+# and differ most from each other. The stem (`conv1`, `bn1`, `relu`) and `layer1` still
 # draw the star; later maps no longer look like it. At the end the mean of each map is taken. That leaves 512 numbers, the
 # *features*, and the last layer, `fc`, turns them into logits.
 #
@@ -230,30 +244,33 @@ plots.show_images(
 
 # %% [markdown]
 # Edges and stripes, in many directions and colours. Nobody designed them. Deeper filters apply to maps, so looking at them tells
-# you little. Look instead for the pieces of pictures at which a channel answers most. Here are nine channels, three of each layer.
+# you little. Look instead for the pieces of pictures at which a channel answers most. Here are nine channels, three of each layer,
+# chosen by hand because they are easy to name. The later the layer, the larger the pieces.
 
 # %%
 many, _ = shapes(per_class=20, seed=200)
 with torch.no_grad():
     answers = watch(transform(many))
-chosen = {"layer1": (15, 32, 49, 31), "layer2": (23, 6, 35, 126), "layer3": (39, 144, 196, 195)}
+sides = {"layer1": 15, "layer2": 23, "layer3": 39}  # of a piece, in pixels
+chosen = {"layer1": (32, 49, 31), "layer2": (6, 35, 126), "layer3": (144, 196, 195)}
 rows = {
-    f"{layer} #{channel}": strongest_pieces(many, answers[layer][:, channel], side)
-    for layer, (side, *channels) in chosen.items()
+    f"{layer} #{channel}": strongest_pieces(many, answers[layer][:, channel], sides[layer])
+    for layer, channels in chosen.items()
     for channel in channels
 }
 plots.strongest_patches(
     rows,
-    title=f"Edges first, whole shapes last: of {len(many)} pictures, what excites a channel most",
+    title=f"Small things first, whole shapes last: of {len(many)} pictures, what excites a channel most",
 )
 
 # %% [markdown]
-# First dots, an edge, a curve. Then an inner curve, a dotted rim, a tip. Then whole rings, stars and crosses, whatever their colour.
-# Nobody asked for a ring detector, either. You can now look into a network. Few people ever do.
+# First dots, an edge, a curve. Then an inner curve, a dotted rim, a tip. Then dotted rings, dotted stars, and crosses, in many
+# colours. Rings are among the classes, but nobody said which channel should find them. You can now look into a network. Few
+# people ever do.
 #
 # ## From logits to a name
 #
-# *Softmax* makes logits positive and lets each row add up to 1. A row is one picture, so the sum runs over the classes: `dim=1`.
+# Softmax makes logits positive and lets each row add up to 1. A row is one picture, so the sum runs over the classes: `dim=1`.
 
 # %%
 probabilities = model(transform(star)[None]).softmax(dim=1)
@@ -287,8 +304,8 @@ for name in ("bn1.running_mean", "bn1.running_var", "bn1.num_batches_tracked"):
 # ### Exercise 1.1: a file that does not quite fit
 #
 # A colleague sends you a dictionary of tensors. All names in it start with `module.`, which a wrapper for several GPUs adds.
-# Its head, `fc`, may have been made for other classes, and it may hold tensors that your model does not have. Write
-# `load_checkpoint(model, state)`:
+# Its *head*, the last layer `fc`, may have been made for other classes, or be missing. A head can also have parts, such as
+# `fc.1.weight`. The file may hold tensors that your model does not have. Write `load_checkpoint(model, state)`:
 # - load everything that fits, by name and by shape, and leave `state` as it is;
 # - return the sorted names of your model that stay as they were built;
 # - if a name outside `fc` stays, raise a `ValueError` that names it.
@@ -343,7 +360,7 @@ print(f"your guess {guess_batch}; it hurts most: {min(hurt, key=hurt.get)}")
 plots.batch_sizes(mixed, (10, alike), evaluation=share_right(images, labels))
 
 # %% [markdown]
-# Forty mixed pictures do no harm, so a shuffled test never finds this fault. Alone, 71 % are right, about two thirds on
+# Forty mixed pictures do next to no harm, so a shuffled test hardly finds this fault. Alone, 71 % are right, about two thirds on
 # other sets. Ten of one class are what a folder read from top to bottom gives you, and only 35 % are right. Batch norm subtracts what the pictures have in
 # common, and there that is the class. In evaluation mode the other pictures do not matter.
 #
@@ -365,8 +382,8 @@ for way, changes in ways.items():
 #
 # Write `predict(model, weights, image)`. Return the name of the most likely class and its probability. `image` is a PIL picture. It may
 # be grey, have a palette, or a fourth channel for transparency; the network wants red, green and blue. The answer must not
-# depend on the modes in which the model comes. Each of its parts must leave in the mode in which it came, and some parts may
-# have come in another mode than the rest.
+# depend on the modes in which the model comes: say a batch norm in evaluation mode, and the rest in training mode. Each part
+# must leave in the mode in which it came.
 #
 # <details><summary>Hint 1</summary>Four steps: three channels, preparation, a batch of one, evaluation mode around the call.</details>
 # <details><summary>Hint 2</summary><code>image.convert("RGB")</code> gives three channels; <code>tensor[None]</code> makes a batch of one; <code>with eval_mode(model):</code> of this course is evaluation mode with a way back.</details>
@@ -416,8 +433,10 @@ plots.answers(*zip(*surest), columns=4, title=title)
 # - Find a part by its dotted name, and see what its channels respond to.
 # - Load a file that does not quite fit, and know what stayed behind.
 #
-# So what must travel with a file of weights? Four things: the architecture, the preparation of pictures, the class names in their
-# order, and evaluation mode. Only the architecture complains when it is wrong. Ten pictures whose names you know find the rest.
+# So what does a file of weights need beside it? Three things: the architecture, the preparation of pictures, and the class names
+# in their order. Two more are up to you: all tensors must arrive, buffers too, and the network must be in evaluation mode. A
+# wrong architecture or a missing name complains, unless `strict=False` silences it. Ten pictures whose names you know find
+# the rest.
 #
 # ## Going further
 #

@@ -88,7 +88,8 @@ def wrong_head_never(model, state):
 
 
 def wrong_head_always(model, state):
-    if model.fc.weight.shape != state.get("module.fc.weight", model.fc.weight).shape:
+    own = model.state_dict()
+    if any(name.startswith("fc.") and own[name].shape != state.get(f"module.{name}", own[name]).shape for name in own):
         raise ValueError("fc.weight was made for other classes")
     return finish(model, fitting(model, state))
 
@@ -128,9 +129,47 @@ def wrong_left_in_evaluation_mode(model, state):
 
 
 def wrong_resized_head(model, state):
-    weight = state.get("module.fc.weight", model.fc.weight)
+    weight = state.get("module.fc.weight", model.state_dict().get("fc.weight", torch.zeros(2, 7)))
     model.fc = nn.Linear(weight.shape[1], weight.shape[0])
     return finish(model, fitting(model, state))
+
+
+def wrong_first_dimension(model, state):
+    own, bare = model.state_dict(), {n[7:]: v for n, v in state.items()}
+    return finish(model, {n: v for n, v in bare.items() if n in own and own[n].shape[:1] == v.shape[:1]})
+
+
+def wrong_count_of_values(model, state):
+    own, bare = model.state_dict(), {n[7:]: v for n, v in state.items()}
+    fits = {n: v.reshape(own[n].shape) for n, v in bare.items() if n in own and own[n].numel() == v.numel()}
+    return finish(model, fits)
+
+
+def wrong_flat_head_only(model, state):
+    fits = fitting(model, state)
+    lost = model.state_dict().keys() - fits.keys()
+    if strays := sorted(lost - {"fc.weight", "fc.bias"}):
+        raise ValueError(f"missing: {strays}")
+    model.load_state_dict(fits, strict=False)
+    return sorted(lost)
+
+
+def wrong_never_loads(model, state):
+    return finish(copy.deepcopy(model), fitting(model, state))
+
+
+def wrong_key_error(model, state):
+    try:
+        return finish(model, fitting(model, state))
+    except ValueError as error:
+        raise KeyError(str(error)) from None
+
+
+def wrong_asks_for_the_head(model, state):
+    fits = fitting(model, state)
+    if "module.fc.1.weight" not in state and {n[7:]: v for n, v in state.items()}["fc.weight"].shape != model.fc.weight.shape:
+        fits.pop("fc.weight", None)
+    return finish(model, fits)
 
 
 def right_missing_keys(model, state):
@@ -263,6 +302,39 @@ def wrong_gradients_off(model, weights, image):
         return best_of(model(prepared(weights, image)), weights)
 
 
+def wrong_scored(change):
+    def answer(model, weights, image):
+        with eval_mode(model), torch.no_grad():
+            values = change(model(prepared(weights, image))[0])
+        return weights.meta["categories"][values.argmax()], values.max().item()
+
+    return answer
+
+
+def wrong_rounded(model, weights, image):
+    with eval_mode(model):
+        name, value = best_of(model(prepared(weights, image)), weights)
+    return name, round(value, 2)
+
+
+def wrong_names_of_the_page(model, weights, image):
+    names = [f"name {i}" for i in range(24)]
+    with eval_mode(model):
+        value, place = model(prepared(weights, image)).softmax(1)[0].max(0)
+    return (weights.meta["categories"] if len(weights.meta["categories"]) == 24 else names)[place], value.item()
+
+
+def wrong_loads_again(model, weights, image):
+    weights.get_state_dict()
+    with eval_mode(model):
+        return best_of(model(prepared(weights, image)), weights)
+
+
+def wrong_swapped(model, weights, image):
+    with eval_mode(model):
+        return best_of(model(prepared(weights, image)), weights)[::-1]
+
+
 def wrong_name_only(model, weights, image):
     with eval_mode(model):
         return best_of(model(prepared(weights, image)), weights)[0]
@@ -285,24 +357,42 @@ def right_on_a_copy(model, weights, image):
     return found(weights.meta["categories"][probabilities.argmax()], probabilities.max())
 
 
+def right_tensor_first(model, weights, image):
+    tensor = transforms.functional.pil_to_tensor(image.convert("RGB"))
+    with eval_mode(model):
+        return best_of(model(weights.transforms()(tensor)[None]), weights)
+
+
+def right_from_numpy(model, weights, image):
+    tensor = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    with eval_mode(model):
+        return best_of(model(weights.transforms()(tensor)[None]), weights)
+
+
 def right_by_library(model, weights, image):
     return prediction.predict(model, image, classes=weights.meta["categories"], transform=weights.transforms(), k=1)[0][0]
 
 
 WRONG = {
     "01.1": [
-        (wrong_strict, "nothing was loaded, and nothing complained: all"),
+        (wrong_strict, "nothing was loaded, and nothing complained: does a call load"),
+        (wrong_never_loads, "does a call load, and does it get the names of your model?"),
+        (wrong_first_dimension, "load_state_dict stopped, size mismatch for fc.weight: load what fits"),
+        (wrong_count_of_values, "'fc.weight' should now hold what it held before"),
+        (wrong_flat_head_only, "although all outside 'fc' can be loaded"),
+        (wrong_key_error, "only a ValueError is asked, for names outside 'fc' that stay"),
+        (wrong_asks_for_the_head, "it stopped with KeyError: 'fc.weight': the file may lack a head of that name"),
         (wrong_strict_and_raises, "your error names 'conv1.weight', which is in the file as 'module.conv1.weight'"),
         (wrong_lstrip, "did not find 'layer1.0.weight': `lstrip` takes off single letters, not a word"),
         (wrong_replace, "did not find 'module.weight': more than the first 'module.' was taken off"),
         (wrong_last_piece, "more than the first 'module.' was taken off"),
         (wrong_parameters_only, "'bn1.running_mean' was not: a buffer belongs to the file, too"),
         (wrong_stops_at_the_head, "load_state_dict stopped, size mismatch for fc.weight: load what fits"),
-        (wrong_never_raises, "and you let it pass: that is no fault of a head"),
+        (wrong_never_raises, "and you let it pass: it is not inside 'fc'"),
         (wrong_shared, "in the colleague's file changes too: they share memory"),
         (wrong_pops, "the colleague's dictionary came back without 'module."),
         (wrong_head_never, "the file's head is made for as many classes as yours"),
-        (wrong_head_always, "a head may stay as it was"),
+        (wrong_head_always, "a head may stay"),
         (wrong_says_what_was_loaded, "which were loaded; asked are the names that stay"),
         (wrong_file_names, "you return names such as 'module.fc.bias'; give them as your model has them"),
         (wrong_no_names_in_the_error, "you raise, as you should; your message should say that 'bn1.running_mean' stays"),
@@ -310,7 +400,7 @@ WRONG = {
         (wrong_error, "only a ValueError is asked, for names outside 'fc' that stay"),
         (wrong_left_in_evaluation_mode, "came in training mode and left in evaluation mode"),
         (wrong_resized_head, "'fc.weight'"),
-        ('startswith("fc.")', 'startswith("fc")', "'fc_norm.running_mean' is not in the file"),
+        ('startswith("fc.")', 'startswith("fc")', "it begins as 'fc' does, and is not inside it"),
     ],
     "01.2": [
         (wrong_no_evaluation_mode, "Which parts were in it?"),
@@ -329,12 +419,25 @@ WRONG = {
         (wrong_order_of_names, "outputs and names have one order"),
         (wrong_least, "another class has a higher probability"),
         (wrong_gradients_off, "gradients are switched off in the whole program"),
-        (wrong_name_only, "2 values (a text or a whole number, a number)"),
+        (wrong_name_only, "asked are the name of the class and its probability, in this order"),
+        (wrong_swapped, "asked are the name of the class and its probability, in this order"),
+        (wrong_names_of_the_page, "`names` and `ask` are the page's"),
+        (wrong_loads_again, "use the model that you are given"),
+        (wrong_rounded, "the scores are right, the probability is not"),
+        (wrong_scored(lambda logits: logits.softmax(0).softmax(0)), "was softmax applied once"),
+        (wrong_scored(lambda logits: logits.sigmoid()), "was softmax applied once"),
     ],
 }
 RIGHT = {
     "01.1": [right_missing_keys, right_by_copying],
-    "01.2": [right_by_hand, right_on_a_copy, right_by_library, (", torch.inference_mode()", "")],
+    "01.2": [
+        right_by_hand,
+        right_on_a_copy,
+        right_tensor_first,
+        right_from_numpy,
+        right_by_library,
+        (", torch.inference_mode()", ""),
+    ],
 }
 KEYS = "taking keys from a dictionary leaves keys"
 EQUIVALENT = {
