@@ -11,6 +11,7 @@ import torch
 
 from course_utils.checks import all_checks, lesson_module, lessons
 from course_utils.checks.spec import Check, Rng, failed, partial, passed, plain
+from course_utils.grader import wire
 from course_utils.grader.judge import (
     ERROR,
     FAILED,
@@ -196,3 +197,13 @@ def test_checks_that_cannot_be_ordered_are_refused(checks, words):
 
 def test_the_courses_own_checks_can_be_ordered():
     assert [one.id for one in in_order(all_checks().values())] == list(all_checks())
+
+
+@pytest.mark.parametrize("id", all_checks())
+def test_what_a_check_asks_fits_a_frame_twice(id, monkeypatch):
+    """With room to spare, so that an answer which returns a little more is judged and not cut off."""
+    for limit in ("FRAME", "HEADER", "NODES", "TENSORS"):
+        monkeypatch.setattr(wire, limit, getattr(wire, limit) // 2)
+    one = all_checks()[id]
+    frame = wire.encode("evidence", "a" * 32, plain(one.probe(answers.answer_of(id), Rng(1))))
+    assert wire.decode(frame).kind == "evidence"
