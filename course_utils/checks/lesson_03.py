@@ -24,29 +24,35 @@ def is_inside(name: str, parts: Iterable[str]) -> bool:
 
 @beside
 def small_vgg(width: int) -> nn.Module:
-    """Numbered layers with batch norms and dropouts, a block with its own, and a head."""
+    """Numbered layers with batch norms and dropouts, a block with its own, two heads, and a parameter of the model itself."""
     layers = [nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.LeakyReLU(), nn.Dropout()]
     layers += [nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.LeakyReLU(), nn.Dropout(), nn.LeakyReLU(), nn.Dropout()]
     layers += [nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     model = nn.Sequential()
     model.features = nn.Sequential(*layers)
     model.block = nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width), nn.LeakyReLU(), nn.Dropout())
+    model.neck = nn.Sequential()
+    model.neck.head = nn.Linear(width, width)
     model.head = nn.Linear(width, 4)
+    model.scale = nn.Parameter(torch.ones(1))
     return model
 
 
 def handed_over(rng: Rng) -> Iterator[dict]:
-    """Models in mixed modes, partly frozen: what should learn comes frozen, and what begins like it, features.10, learns."""
+    """Models in mixed modes: what should learn comes frozen, what is named alike learns; one has gradients of earlier steps."""
     for parts in (["features.1", "head"], ["features.1", "block", "head"]):
         width, batch = rng.integer(3, 6), rng.integer(6, 9)
         with rng.torch():
             model = small_vgg(width)
             images, labels = torch.randn(batch, 3, 8, 8) * 2 + 1, torch.randint(4, (batch,))
         for name, module in model.named_modules():
-            awake = not is_inside(name, parts) and (name.startswith("features.1") or rng.choice([True, False]))
+            alike = name in ("", "neck.head") or name.startswith("features.1")
+            awake = not is_inside(name, parts) and (alike or rng.choice([True, False]))
             module.training = awake
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad = awake
+                if "block" in parts and not is_inside(name, parts):
+                    parameter.grad = torch.ones_like(parameter)
         yield {"model": model, "parts": rng.shuffled(parts), "images": images, "labels": labels, "seed": rng.integer(0, 10**6)}
 
 
@@ -57,11 +63,11 @@ def train_twice(case: dict) -> dict[str, Tensor]:
     torch.manual_seed(case["seed"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.01)
     for _ in range(2):
-        loss = F.cross_entropy(model(case["images"]), labels)
-        optimizer.zero_grad()
+        loss = F.cross_entropy(model(case["images"]) * model.scale, labels)
         if loss.requires_grad:
             loss.backward()
             optimizer.step()
+        optimizer.zero_grad()
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
@@ -101,12 +107,18 @@ def freeze_rules(said: dict, case: dict) -> Iterator[str | Result]:
     lines = zip(built.splitlines(), said["built"].splitlines(), strict=False)
     for came, left in lines if said["built"] != built else ():
         if came != left:
+            new = [word for word in re.findall(r"\w+=\w[\w.-]*", left) if word not in came]
+            if new:
+                yield f"a layer came without {new[0]} and left with it: set flag and mode, and no other attribute of a layer"
             yield f"{came.strip()} came and {left.strip()} left: set the switches of a layer, and build nothing else"
     before = {name: value.clone() for name, value in model.state_dict().items()}
     if said["state"].keys() != before.keys():
         yield "the model lost or gained tensors; freezing does not change what a model is made of"
     moved = [name for name in before if not same(before[name], said["state"][name])]
     learnt = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    unasked = [name for name in moved if not said["after"]["learns"].get(name, True)]
+    if unasked:
+        yield half(f"{unasked[0]} is frozen, and still it moved: it came with an old gradient, and an optimizer applies that")
     yield from words_for_weights(moved, learnt, parts, said["new"])
     yield from words_for_statistics(moved, [name for name in before if name not in learnt], parts)
     for name in (name for name, part in model.named_modules() if isinstance(part, nn.Dropout)):
@@ -122,6 +134,7 @@ def freeze_rules(said: dict, case: dict) -> Iterator[str | Result]:
 
 def own_run(case: dict) -> dict[str, Tensor]:
     case["model"].requires_grad_(False).eval()
+    case["model"].zero_grad()
     for part in case["parts"]:
         case["model"].get_submodule(part).requires_grad_(True).train()
     return train_twice(case)
@@ -136,19 +149,18 @@ def words_for_weights(moved: list[str], learnt: dict[str, bool], parts: list[str
     strayed = [name for name in learnt if name in moved and not is_inside(name, parts)]
     if strayed and strayed == [name for name in learnt if learnt[name] and not is_inside(name, parts)]:
         if new:
-            yield (
-                f"nothing got frozen. Python accepts any attribute name, so {new[0]!r} is new, and PyTorch never reads it: "
-                "read yours letter by letter, and ask whether it belongs to a layer or to a parameter"
-            )
+            also = ": read yours letter by letter, and ask whether it belongs to a layer or to a parameter"
+            yield f"nothing froze. Python accepts any attribute name, so {new[0]!r} is new, and PyTorch never reads it{also}"
         yield f"nothing got frozen: {strayed[0]} came learning, and it still learns. Which switch stops a weight?"
+    alike = [(part, name) for name in strayed for part in parts if part in name]
+    if len({name for _, name in alike}) == len(strayed):
+        for part, name in alike:
+            yield f"asked for {part}; {name} learns too, because its name is alike: compare whole parts, from the first one on"
     for name in strayed:
-        alike = [part for part in parts if name.startswith(part)]
-        if alike:
-            yield f"asked for {alike[0]}; {name} learns too, because its name begins alike: compare whole parts of a name"
         yield f"{name} lies in none of {sorted(parts)}, and still it moved"
     for name in learnt:
         if is_inside(name, parts) and name not in moved:
-            yield f"{name} should learn, but stood still for two steps: it came frozen, and it still is"
+            yield f"{name} should learn, but stood still for two steps: it is frozen when you return it"
 
 
 def words_for_statistics(moved: list[str], buffers: list[str], parts: list[str]) -> Iterator[Result]:
@@ -162,26 +174,28 @@ def words_for_statistics(moved: list[str], buffers: list[str], parts: list[str])
 
 
 def runs(rng: Rng) -> list[dict]:
-    """Snapshots before and after, in random order; in most one tensor moved that must not, in most the head moved too.
-
-    The values are such that sums are exact.
-    """
-    weights = ["layer1.weight", "layer4.0.weight", "layer4.1.weight", "layer4.10.weight", "fc.weight", "fc_aux.weight"]
+    """Snapshots before and after, in random order; in most one tensor moved that must not, in most the head moved too."""
+    weights = ["layer1.weight", "layer1.fc.weight", "layer4.0.weight", "layer4.1.weight", "layer4.1.conv1.weight"]
+    weights += ["layer4.10.weight", "fc.weight", "fc_aux.weight"]
     with rng.torch():
         before = {name: torch.randint(32, 96, (3, 4)) / 64 for name in [*weights, "layer1.running_mean", "layer1.running_var"]}
+    before["layer1.running_mean"][0, 0] = 2**-30
     before["layer1.num_batches_tracked"] = torch.tensor(rng.integer(3, 90))
     steps = {name: 0.1 if value.is_floating_point() else 1 for name, value in before.items()}
     cases = []
-    for name, by in [*steps.items(), ("layer1.running_mean", 1e-6), ("layer1.weight", 0), ("fc.weight", 0.1)]:
+    for name, by in [*steps.items(), ("layer1.weight", 0), ("fc.weight", 0.1)]:
         after = {key: value.clone() for key, value in before.items()}
         after["fc.weight"] += 0.2
         after[name] = after[name] + by if by else after[name].flip(0, 1)  # the same values in other places
         cases.append({"before": before, "after": after, "may": rng.shuffled(["fc", "layer4.1"])})
     one = {key: value.clone() for key, value in before.items()}
     one["layer1.weight"][rng.integer(0, 2), rng.integer(0, 3)] += 0.1
-    only_head = {**before, "layer4.1.weight": before["layer4.1.weight"] + 0.1}
-    cases.append({"before": before, "after": one, "may": ["fc", "layer4.1"]})
-    cases.append({"before": before, "after": only_head, "may": ["fc"]})
+    last_bit = {key: value.clone() for key, value in before.items()}
+    last_bit["layer1.running_mean"][0, 0] = torch.nextafter(before["layer1.running_mean"][0, 0], torch.tensor(1.0))
+    other, deep = ({**before, name: before[name] + 0.1} for name in ("layer4.1.weight", "layer4.1.conv1.weight"))
+    asked = [(one, ["fc", "layer4.1"]), (last_bit, ["fc"]), (one, []), (other, ["fc"])]
+    asked += [(deep, ["layer4.1.conv1", "fc"]), (other, ["layer4.1.conv1", "fc"])]
+    cases += [{"before": before, "after": after, "may": may} for after, may in asked]
     return rng.shuffled(cases)
 
 
@@ -205,9 +219,9 @@ def assert_overall(said: list[dict], cases: list[dict]) -> Iterator[str]:
     if errors == {""} and any(one["answer"] != "NoneType" for one in said):
         yield "it returned something and raised nothing: nobody looks at what a test returns, so raise an AssertionError"
     if errors == {""}:
-        yield f"it stayed quiet on all {len(said)} runs, wrong ones too: does it compare before with after?"
+        yield f"it stayed quiet on all {len(said)} runs, wrong ones too. `print` raises nothing, nor `assert (condition, text)`"
     if errors == {"AssertionError"}:
-        yield f"it fired on all {len(said)} runs, also where only fc.weight moved: that lies inside 'fc', so it may move"
+        yield f"it fired on all {len(said)} runs, also where only fc.weight moved, inside 'fc'; all else stood still"
 
 
 def assert_rules(said: dict, case: dict) -> Iterator[str]:
@@ -216,6 +230,8 @@ def assert_rules(said: dict, case: dict) -> Iterator[str]:
     stray = [name for name in moved if not is_inside(name, may)]
     if said["error"] not in ("", "AssertionError"):
         several = "ambiguous" in said["message"]
+        if stray and stray[0] in said["message"] and said["error"] != "KeyError":
+            yield f"it found that {stray[0]} moved, and raised {said['error']}: the text asks for an AssertionError"
         yield (
             f"it stopped with {said['error']} in line {said['line']} of your cell: {(said['message'].splitlines() or [''])[0]}"
             + (". Comparing two tensors gives as many answers as they have values; `torch.equal(a, b)` gives one" * several)
@@ -227,6 +243,8 @@ def assert_rules(said: dict, case: dict) -> Iterator[str]:
     if said["error"] and not stray:
         yield f"it fired on a correct run, in which only {' and '.join(moved)} moved; {may} may move"
     named = {word.strip(".") for word in re.findall(r"[\w.]+", said["message"])} & before.keys()
+    if stray and named and stray[0] not in named:
+        yield f"{stray[0]} moved, but your message names {min(named)}: did that one move, and outside the parts?"
     if stray and stray[0] not in named:
         yield f"it fired when {stray[0]} moved, as it should, but its message does not name it"
     if stray and len(named) > len(stray):
@@ -292,15 +310,8 @@ def what_rules(said: list[bool], case: tuple[bool, ...]) -> Iterator[str]:
         yield f"{switches}, the statistics stood still and you say they move: what do they depend on?"
 
 
-FREEZE_SEEN = {
-    "returned": str,
-    "before": LOOK,
-    "after": LOOK,
-    "new": [str],
-    "built": str,
-    "awake": [str],
-    "state": {str: Tensor},
-}
+LOOKS = {"before": LOOK, "after": LOOK}
+FREEZE_SEEN = {"returned": str, **LOOKS, "new": [str], "built": str, "awake": [str], "state": {str: Tensor}}
 ASSERT_SEEN = {"error": str, "message": str, "line": int, "answer": str, "kept": bool}
 FREEZE = ("03.1", "freeze_all_but", "let only some parts learn", handed_over, freeze_and_train, freeze_rules)
 ASSERT = ("03.2", "assert_frozen", "a test that fires", runs, call_test, assert_rules)

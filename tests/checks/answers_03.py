@@ -97,6 +97,7 @@ def wrong_train_mode(model, parts):
 
 
 def wrong_dropout_of_the_part(model, parts):
+    model.zero_grad()
     model.requires_grad_(False).eval()
     for part in parts:
         for module in model.get_submodule(part).requires_grad_(True).modules():
@@ -133,7 +134,43 @@ def wrong_new_values(model, parts):
     return model
 
 
+def wrong_part_deeper(model, parts):
+    model.requires_grad_(False).eval()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = any(part + "." in name for part in parts)
+    return model
+
+
+def wrong_children_only(model, parts):
+    for child in model.children():
+        child.requires_grad_(False).eval()
+    for part in parts:
+        model.get_submodule(part).requires_grad_(True).train()
+    return model
+
+
+def wrong_old_gradients(model, parts):
+    model.requires_grad_(False).eval()
+    for part in parts:
+        model.get_submodule(part).requires_grad_(True).train()
+    return model
+
+
+def wrong_frozen_last(model, parts):
+    for part in parts:
+        model.get_submodule(part).requires_grad_(True).train()
+    return model.requires_grad_(False)
+
+
+def wrong_no_statistics(model, parts):
+    for module in freeze_loop(model, parts).modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.training:
+            module.track_running_stats = False
+    return model
+
+
 def freeze_loop(model, parts):
+    model.zero_grad()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(inside(name, parts))
     for name, module in model.named_modules():
@@ -143,7 +180,7 @@ def freeze_loop(model, parts):
 
 def right_kinds(model, parts):
     """Only the layers that have a mode are put into one."""
-    model.train()
+    model.train().zero_grad()
     for name, module in model.named_modules():
         if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.Dropout)):
             module.train(inside(name, parts))
@@ -238,6 +275,53 @@ def wrong_in_place(before, after, may_move):
             assert not after[name].sub_(before[name]).any(), f"{name} moved"
 
 
+def wrong_owner(before, after, may_move):
+    for name in before:
+        if name.rsplit(".", 1)[0] not in may_move:
+            assert torch.equal(before[name], after[name]), f"{name} moved"
+
+
+def wrong_two_words(before, after, may_move):
+    for name in before:
+        words = name.split(".")
+        if words[0] not in may_move and ".".join(words[:2]) not in may_move:
+            assert torch.equal(before[name], after[name]), f"{name} moved"
+
+
+def wrong_anywhere(before, after, may_move):
+    for name in before:
+        if not any(part + "." in name for part in may_move):
+            assert torch.equal(before[name], after[name]), f"{name} moved"
+
+
+def wrong_nothing_to_do(before, after, may_move):
+    if may_move:
+        right_set(before, after, may_move)
+
+
+def wrong_tolerance(before, after, may_move):
+    for name in before:
+        assert inside(name, may_move) or (before[name] - after[name]).abs().max() < 1e-9, f"{name} moved"
+
+
+def wrong_last_name(before, after, may_move):
+    still = True
+    for name in before:
+        still = still and (inside(name, may_move) or torch.equal(before[name], after[name]))
+    assert still, f"{name} moved"
+
+
+def wrong_equal(before, after, may_move):
+    for name in before:
+        assert inside(name, may_move) or not torch.equal(before[name], after[name]), f"{name} moved"
+
+
+def wrong_print(before, after, may_move):
+    for name in before:
+        if not inside(name, may_move) and not torch.equal(before[name], after[name]):
+            print(f"{name} moved")
+
+
 def right_set(before, after, may_move):
     moved = {name for name in before if (before[name] != after[name]).any()}
     stray = sorted(name for name in moved if not name.startswith(tuple(part + "." for part in may_move)))
@@ -277,10 +361,10 @@ WRONG = {
         (wrong_flags_only, "no weight strayed, but features."),
         (wrong_substring, "asked for features.1; features.10.weight learns too"),
         (wrong_beginning, "asked for features.1; features.10.weight learns too"),
-        (wrong_first_word, "features.1.weight should learn, but stood still for two steps: it came frozen, and it still is"),
+        (wrong_first_word, "features.1.weight should learn, but stood still for two steps: it is frozen when you return it"),
         (
             wrong_never_set_free,
-            "features.1.weight should learn, but stood still for two steps: it came frozen, and it still is",
+            "features.1.weight should learn, but stood still for two steps: it is frozen when you return it",
         ),
         (wrong_upside_down, "still learns. Which switch stops a weight?"),
         (wrong_dropout, "a frozen part gives one picture two answers: features.3 still drops values"),
@@ -288,7 +372,12 @@ WRONG = {
         (wrong_dropout_of_the_part, "block.3 lies in a part that should learn, but it drops nothing"),
         (wrong_copy, "you froze a copy; the model itself still moves"),
         (wrong_return, "your function returns nothing; return the model that it was given"),
-        (wrong_momentum, "left: set the switches of a layer, and build nothing else"),
+        (wrong_momentum, "a layer came without momentum=0.0 and left with it"),
+        (wrong_no_statistics, "a layer came without track_running_stats=False and left with it"),
+        (wrong_part_deeper, "asked for head; neck.head.weight learns too, because its name is alike"),
+        (wrong_children_only, "scale lies in none of ["),
+        (wrong_old_gradients, "is frozen, and still it moved: it came with an old gradient"),
+        (wrong_frozen_last, "stood still for two steps: it is frozen when you return it"),
         (wrong_gradients_off, "gradients are switched off in the whole program"),
         (wrong_new_values, "your function should set switches, no values"),
         (".train()", "", "features.1.running_mean stood still although its part should learn"),
@@ -299,25 +388,33 @@ WRONG = {
     ],
     "03.2": [
         (wrong_double_equals, "Comparing two tensors gives as many answers as they have values"),
-        (wrong_any, "layer1.weight moved by 0.1, in 1 of its 12 values"),
-        (wrong_sums, "it stayed quiet although values of layer1.weight changed places"),
-        ("torch.equal", "torch.allclose", "it stayed quiet although layer1.running_mean moved by 1e-06"),
+        (wrong_any, ", in 1 of its 12 values"),
+        (wrong_sums, "it stayed quiet although"),
+        ("torch.equal", "torch.allclose", "it stayed quiet although layer1.running_mean moved by 1e-16"),
         (wrong_weights_only, "it stayed quiet although layer1.running_"),
         (wrong_counter_left_out, "it stayed quiet although layer1.num_batches_tracked moved by 1"),
         ('name.startswith(part + ".")', "part in name", "it stayed quiet although"),
         ('name.startswith(part + ".")', "name.startswith(part)", "it stayed quiet although"),
-        ('name.startswith(part + ".")', "name == part", "it fired on all 14 runs, also where only fc.weight moved"),
-        (wrong_first_part, "it fired on a correct run, in which only layer4.1.weight and fc.weight moved"),
+        ('name.startswith(part + ".")', "name == part", "it fired on all 19 runs, also where only fc.weight moved"),
+        (wrong_first_part, "it fired on a correct run, in which only layer4.1."),
         (
             wrong_fixed_parts,
-            "it stayed quiet although layer4.1.weight moved by 0.1, in 12 of its 12 values; only ['fc'] may move",
+            "it stayed quiet although layer4.1.weight moved by 0.1, in 12 of its 12 values; only [",
         ),
         ('f"{name} moved"', '"something moved"', "its message does not name it"),
-        (wrong_every_name, "your message names 9: which one should the reader look at?"),
+        (wrong_every_name, "your message names 11: which one should the reader look at?"),
         (wrong_allowed_named, "your message names 2: which one should the reader look at?"),
         (wrong_returns, "nobody looks at what a test returns"),
-        (wrong_pair, "it stayed quiet on all 14 runs, wrong ones too"),
-        (wrong_error, "it stopped with ValueError in line"),
+        (wrong_pair, "it stayed quiet on all 19 runs, wrong ones too"),
+        (wrong_error, "and raised ValueError: the text asks for an AssertionError"),
+        (wrong_owner, "it fired on a correct run, in which only layer4.1.conv1.weight and fc.weight moved"),
+        (wrong_two_words, "it fired on a correct run, in which only layer4.1.conv1.weight moved"),
+        (wrong_anywhere, "it stayed quiet although layer1.fc.weight moved"),
+        (wrong_nothing_to_do, "only [] may move"),
+        (wrong_tolerance, "it stayed quiet although layer1.running_mean moved by 1e-16, in 1 of its 12 values"),
+        (wrong_last_name, "moved, but your message names layer1.num_batches_tracked: did that one move"),
+        (wrong_equal, "it fired on all 19 runs"),
+        (wrong_print, "`print` raises nothing, nor `assert"),
         (wrong_in_place, "it changed the snapshots that it was given"),
     ],
     "03.3": [
