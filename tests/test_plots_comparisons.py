@@ -65,5 +65,13 @@ def test_prices_have_a_dot_each():
     figure = plots.prices({"head": 2.0, "all": 40.0}, scores, title="Head takes a twentieth of the time")
     assert "head 2 seconds for 0.71, all 40 seconds for 0.91" in figure.alt
     (ax,) = figure.axes
-    assert ax.get_ylim() == (0, 1)
+    assert ax.get_ylim()[0] == 0.5
+    assert "from 0.5" in ax.get_ylabel()
     assert ax.get_xscale() == "log"
+
+
+def test_hills_show_the_seeds_that_all_rates_have():
+    extra = {"configuration": "head", "lr": 0.1, "seed": 7, "val": 0.0}
+    (ax,) = plots.hills([*ROWS, extra], {"head": 0.1}).axes
+    assert len(ax.lines[1].get_xdata()) == 6
+    assert ax.lines[0].get_ydata()[1] == pytest.approx(0.71)

@@ -26,7 +26,13 @@ def duels(rows: Sequence[Row], first: str, second: str) -> Figure:
     finding = "The rate decides" + (f", and at {' and '.join(mixed)} the seed" if mixed else "")
     if len(set(winners.values())) == 1:
         finding = f"{winners[both[0]]} wins every time"
-    figure, ax = axes(width=7, height=2.3, title=f"{first} or {second}? {finding}", x="learning rate", y="seed")
+    figure, ax = axes(
+        width=7,
+        height=2.3,
+        title=f"{first} or {second}? {finding}",
+        x="learning rate (+: lead in share of val pictures right)",
+        y="seed",
+    )
     for (lr, seed), winner in winners.items():
         x, y = rates.index(lr), seeds.index(seed)
         ax.barh(y, 0.96, left=x - 0.48, height=0.92, color=colour_of(winner))
@@ -43,13 +49,18 @@ def duels(rows: Sequence[Row], first: str, second: str) -> Figure:
 
 
 def hills(rows: Sequence[Row], chosen: Mapping[str, float]) -> Figure:
-    """One panel for each configuration in `chosen`: a dot for each run, a line through the means, a ring at the chosen rate."""
+    """One panel for each configuration in `chosen`: a dot for each run, a line through the means, a ring at the chosen rate.
+
+    Of each configuration only the seeds that all its rates have: these choose the rate.
+    """
     one = len(set(chosen.values())) == 1
     title = "One rate is best for every configuration" if one else "Each configuration has its own best rate"
     figure, grid = subplots(1, len(chosen), size=(7, 2.4), title=title, sharey=True, sharex=True)
     for ax, (name, best) in zip(grid[0], chosen.items(), strict=True):
         mine = [row for row in rows if row["configuration"] == name]
         rates = sorted({row["lr"] for row in mine})
+        common = set.intersection(*({row["seed"] for row in mine if row["lr"] == lr} for lr in rates))
+        mine = [row for row in mine if row["seed"] in common]
         means = [mean(row["val"] for row in mine if row["lr"] == lr) for lr in rates]
         ax.plot([log10(lr) for lr in rates], means, color=colour_of(name), linewidth=1)
         ax.plot([log10(row["lr"]) for row in mine], [row["val"] for row in mine], "o", color=colour_of(name), markersize=3.5)
@@ -62,7 +73,7 @@ def hills(rows: Sequence[Row], chosen: Mapping[str, float]) -> Figure:
     for ax in grid[0]:
         ax.tick_params(labelsize=8)
     grid[0][0].set_ylabel("share of val right")
-    figure.supxlabel("learning rate (one dot per seed, the ring is the chosen rate)", fontsize=9)
+    figure.supxlabel("learning rate (one dot for each seed that all rates have; ring: chosen rate)", fontsize=9)
     return described(figure, f"The chosen rates are {', '.join(f'{lr:g} for {name}' for name, lr in chosen.items())}.")
 
 
@@ -114,25 +125,26 @@ def filmstrip(
 
 def prices(seconds: Mapping[str, float], scores: Mapping[str, Sequence[float]], *, title: str = "") -> Figure:
     """One dot for each configuration: the seconds of a whole run, and its mean accuracy with the 95 % interval as a bar."""
-    figure, ax = axes(width=7, height=3, title=title, x="seconds of one whole run (each step doubles)", y="share of test right")
-    for name, values in scores.items():
-        colour = colour_of(name)
-        crowded = any(1 < seconds[other] / seconds[name] < 2 for other in scores)
+    bottom = 0.5 if min(min(interval(values)) for values in scores.values()) > 0.6 else 0
+    y = "share of test right" + (f" (from {bottom})" if bottom else "")
+    figure, ax = axes(width=7, height=3, title=title, x="seconds of one whole run (each step doubles)", y=y)
+    for number, (name, values) in enumerate(sorted(scores.items(), key=lambda one: seconds[one[0]])):
+        colour, above = colour_of(name), number % 2  # neighbours on different sides
         ax.plot([seconds[name]] * 2, interval(values), color=colour, linewidth=2)
         ax.plot(seconds[name], mean(values), "o", color=colour, markersize=7)
         ax.annotate(
             f"{name}\n{seconds[name]:.0f} s, {mean(values):.2f}",
-            (seconds[name], min(interval(values))),
-            xytext=(0, -38 if crowded else -8),
+            (seconds[name], interval(values)[above]),
+            xytext=(0, 5 if above else -5),
             textcoords="offset points",
             ha="center",
-            va="top",
+            va="bottom" if above else "top",
             fontsize=8.5,
             color=colour if name != "head" else "black",
         )
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_ylim(0, 1)
+    ax.set_ylim(bottom, 1.06)
     ax.margins(x=0.15)
     said = ", ".join(f"{name} {seconds[name]:.0f} seconds for {mean(values):.2f}" for name, values in scores.items())
     return described(figure, f"{said}.")
