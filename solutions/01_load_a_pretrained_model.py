@@ -9,7 +9,7 @@
 # - look into a network: its parts, its maps, and what a single channel responds to;
 # - find out in a minute whether a loaded network answers as it should.
 #
-# 35 minutes.
+# 40 minutes.
 
 # %% tags=["setup"]
 import torch

@@ -42,7 +42,7 @@ def test_loops_without_a_line():
     (ax,) = figure.axes
     assert ax.get_title(loc="left") == "Without clear: lower than the complete loop in 1 of 3 epochs, and 6.0 in the end"
     texts = {text.get_text() for text in ax.texts}
-    assert texts == {"complete", "without clear: 6.0 at epoch 4", "without backward = without step"}
+    assert texts == {"complete", "without clear:\n6.0 at epoch 4", "without backward = without step"}
     assert ax.get_ylim() == (0, 3)
     drawn(plots.without_one_line({"complete": [1.8, 1.7], "without step": [1.8, 1.8]}))
     with pytest.raises(ValueError, match="there is no loss to draw"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,18 +18,20 @@ from course_utils.checks.spec import LOOK, Rng, beside, close, exercise, left_al
 from course_utils.finetune import train_mode
 
 Case = dict[str, Any]
+near = partial(math.isclose, rel_tol=1e-4, abs_tol=1e-4)
 
 # -------------------------------------------------------------------------------------------------- 04.1 mend a loop
 
 
 @beside
 def half_frozen(width: int, classes: int) -> nn.Module:
-    """A network with a frozen part and one that learns, each with batch norm, the second with dropout too."""
-    frozen = OrderedDict(conv=nn.Conv2d(3, width, 3), norm=nn.BatchNorm2d(width), relu=nn.ReLU())
-    learns = OrderedDict(conv=nn.Conv2d(width, width, 3), norm=nn.BatchNorm2d(width), drop=nn.Dropout(0.3))
-    parts = OrderedDict(layer1=nn.Sequential(frozen), layer2=nn.Sequential(learns), flat=nn.Flatten())
-    model = nn.Sequential(OrderedDict(**parts, fc=nn.Linear(4 * width, classes)))
-    model.get_submodule("layer1").requires_grad_(False)
+    """A network with a frozen part and one that learns, each with batch norm and dropout."""
+    frozen, learns = (
+        nn.Sequential(OrderedDict(conv=nn.Conv2d(given, width, 3), norm=nn.BatchNorm2d(width), drop=nn.Dropout(0.3)))
+        for given in (3, width)
+    )
+    model = nn.Sequential(OrderedDict(layer1=frozen, layer2=learns, flat=nn.Flatten(), fc=nn.Linear(4 * width, classes)))
+    frozen.requires_grad_(False)
     return model
 
 
@@ -110,6 +114,8 @@ def rules_epoch(said: Case, case: Case) -> Iterator[str]:
     if not alike(after, wanted):
         yield from (words for slip, words in SLIPS.items() if alike(after, own_epoch(case, slip)[0]))
         counts = f"there are {len(rows)} batches; you asked the model {said['asked']} times and stepped {said['steps']} times"
+        if said["asked"] == said["gradients"] == said["steps"] == len(rows):
+            counts = "these you have, so suspect the mode of a part, also of a frozen one, or the loss"
         yield f"the weights are not those of one clear, one backward and one step for each batch: {counts}"
     yield from loss_per_picture(said["returned"], rows, len(case["labels"]))
 
@@ -121,22 +127,18 @@ def alike(after: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
 def loss_per_picture(returned: float, rows: list[tuple[float, int]], count: int) -> Iterator[str]:
     means, seen = sum(loss for loss, _ in rows), sum(size for _, size in rows)
     total = sum(loss * size for loss, size in rows)
-    sizes = ", ".join(str(size) for _, size in rows)
+    sizes, other = ", ".join(str(size) for _, size in rows), round(total / max(1e-3, returned)) or 1
     suspects = {
         f"the mean of batch means: batches of {sizes} count alike": [means / len(rows)],
         "a sum of batch means, divided by pictures: how many pictures does a mean stand for?": [means / count, means / seen],
-        f"a sum over pictures, divided by {count}, but the loader drops a short last batch: it showed {seen}": [total / count],
         "a sum; asked is the loss of one picture, on average": [total, means],
         "the loss of the last batch alone": [rows[-1][0]],
+        f"a sum over pictures, divided by {other}; shown were {seen}: another data set's, or a dropped batch?": [total / other],
         "not the mean of the losses that the pictures had when they were shown": [returned],
     }
     if not near(returned, total / seen):
         found = (words for words, values in suspects.items() if any(near(returned, value) for value in values))
         yield f"the weights are right; you return {returned:.4f}, " + next(found, "which is no number")
-
-
-def near(a: float, b: float) -> bool:
-    return abs(a - b) <= 1e-4 * max(1.0, abs(b))
 
 
 # ------------------------------------------------------------------------------------- 04.2 ask, and leave no trace
@@ -162,13 +164,19 @@ def questions(rng: Rng) -> Iterator[Case]:
 
 def ask_accuracy(accuracy_on: Any, case: Case) -> Case:
     model, before = case["model"], look(case["model"])
-    recorded: list[bool] = []
+    recorded, awake = [False], [False]
     model.fc.register_forward_hook(lambda layer, given, made: recorded.append(made.requires_grad))
+    model.layer2.register_forward_hook(lambda layer, *_: awake.append(layer.norm.training or layer.drop.training))
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
     with torch.enable_grad():
         small, left = accuracy_on(model, batches_of(case)), look(model)
-    whole = accuracy_on(model, batches_of(case | {"size": len(case["labels"])}))
-    after = dict(model.state_dict())
-    return {"returned": small, "whole": whole, "before": before, "left": left, "after": after, "recorded": any(recorded)}
+    with torch.no_grad():
+        whole, on = accuracy_on(model, batches_of(case | {"size": len(case["labels"])})), torch.is_grad_enabled()
+    dropped = accuracy_on(model, batches_of(case | {"drop_last": True}))
+    kept = all(p.grad is not None and bool((p.grad == 1).all()) for p in model.parameters())
+    found = {"returned": small, "whole": whole, "dropped": dropped, "after": dict(model.state_dict()), "on": on, "kept": kept}
+    return found | {"before": before, "left": left, "recorded": any(recorded), "awake": any(awake)}
 
 
 def rules_accuracy(said: Case, case: Case) -> Iterator[str]:
@@ -177,23 +185,29 @@ def rules_accuracy(said: Case, case: Case) -> Iterator[str]:
         hits = (model(case["images"]).argmax(1) == labels).float()
     small, whole, true = said["returned"], said["whole"], float(hits.mean())
     if not (0 <= small <= 1 and 0 <= whole <= 1):
-        yield f"you return {small:g}; a share lies between 0 and 1"
+        yield f"you return {max(small, whole):g} for these {len(labels)} pictures; a share lies between 0 and 1"
     before = case["model"].state_dict()
     moved = [name for name in before if name not in said["after"] or not same(before[name], said["after"][name])]
     if moved and near(small, true):
         yield f"the answer is right, but {moved[0]} is no longer what it was: an evaluation must not change the model"
     shares = [float(part.mean()) for part in hits.split(size)]
     both = f"{small:.2f} in batches of {size}, {whole:.2f} in one of {len(labels)}"
-    if not near(small, whole):
-        by_batch = near(small, shares[-1]) or near(small, sum(shares) / len(shares))
-        yield f"{both}: " + (
-            "the last batch is short, so add up pictures, not batches"
-            if near(whole, true) and by_batch
-            else "in which mode does an answer depend on the rest of its batch?"
-        )
+    if not near(small, whole) or (said["awake"] and not near(small, true)):
+        by_batch = near(whole, true) and (near(small, shares[-1]) or near(small, sum(shares) / len(shares)))
+        mixed = "in which mode does an answer depend on the rest of its batch?"
+        if not said["awake"]:
+            mixed = "the mode is right; does each picture get an answer of its own, the place of its largest logit?"
+        yield f"{both}: " + ("the last batch is short, so add up pictures, not batches" if by_batch else mixed)
     if not near(small, true):
-        yield f"you return {small:.2f}; in evaluation mode {true:.2f} of these {len(labels)} pictures are right"
-    yield from left_alone(said["before"], said["left"], but=("random",))
+        yield f"you return {small:g}; in evaluation mode {true:.4f} of these {len(labels)} pictures are right (unrounded)"
+    seen = len(labels) // size * size
+    if not near(said["dropped"], float(hits[:seen].mean())):
+        yield f"this loader drops a short last batch and showed {seen} of {len(labels)} pictures: divide by those it showed"
+    yield from left_alone(said["before"], said["left"])
+    if said["on"]:
+        yield "gradients were off before your call, and on after it: `with torch.no_grad():` puts the switch back"
+    if not said["kept"]:
+        yield "the model came with gradients (`p.grad`), and they are gone or changed: that is a trace too"
     if said["recorded"]:
         yield "the answer is right, but PyTorch kept all it needs for a backward pass: `with torch.no_grad():` saves that"
 
@@ -206,11 +220,11 @@ SPLITS = ("train", "val", "test")
 def frames(rng: Rng) -> Iterator[Case]:
     """Frames of scenes: classes with few scenes and with many, scenes of few frames and of many, in any order."""
     names = rng.shuffled(["boat", "car", "fish", "flower", "house", "tree"])[: rng.integer(4, 5)]
-    counts = [3, *(rng.integer(8, 14) for _ in names[1:])]
+    counts = [3, rng.integer(20, 24), *(rng.integer(8, 14) for _ in names[2:])]
     numbers = iter(rng.shuffled(range(10, 99)))
     scenes = [(name, f"scene {next(numbers)}") for name, count in zip(names, counts, strict=True) for _ in range(count)]
     both = rng.shuffled([one for one in scenes for _ in range(rng.integer(1, 6))])
-    fractions = rng.choice([(0.6, 0.2, 0.2), (0.5, 0.25, 0.25), (0.6, 0.25, 0.15)])
+    fractions = rng.choice([(0.5, 0.2, 0.3), (0.5, 0.3, 0.2), (0.6, 0.1, 0.3)])
     labels, of = [name for name, _ in both], [scene for _, scene in both]
     yield {"labels": labels, "scenes": of, "fractions": fractions, "seed": rng.integer(0, 1000)}
 
@@ -224,21 +238,29 @@ def hashed(names: list[str], salt: int) -> list[str]:
 
 def ask_splits(make_splits: Any, case: Case) -> Case:
     labels, scenes, fractions, seed = case["labels"], case["scenes"], case["fractions"], case["seed"]
-    before = look(nn.Identity())
-    returned = make_splits(list(labels), list(scenes), fractions, seed)
-    if mismatch(plain(returned), [[int]]):
-        return {"returned": returned, "runs": [], "before": before, "left": before}
+    before, given = look(nn.Identity()), (list(labels), list(scenes))
+    returned = make_splits(*given, fractions, seed)
+    try:
+        odd = mismatch(plain(returned), [[int]])
+    except TypeError:
+        odd, returned = "no lists", []
+    found = {"returned": returned, "kept": given == (labels, scenes), "before": before}
+    if odd:
+        return found | {"runs": [], "left": before}
     runs = [make_splits(list(labels), list(scenes), fractions, seed + more) for more in (0, 1, 2, 3)]
     left = look(nn.Identity())
     runs += [make_splits(hashed(labels, salt), hashed(scenes, salt), fractions, seed) for salt in (3, 1009, 77_003, 500_009)]
-    return {"returned": returned, "runs": runs, "before": before, "left": left}
+    return found | {"runs": runs, "left": left}
 
 
 def rules_splits(said: Case, case: Case) -> Iterator[str]:
     first, labels, scenes = said["returned"], case["labels"], case["scenes"]
     if any(len(one) != 3 for one in (first, *said["runs"])):
-        yield f"three lists of positions are asked for, for train, val and test; you return {len(first)}"
+        other = f"you return {len(first)}" if first else "`list(…)` makes one of a set or of an array"
+        yield f"three lists of positions are asked for, for train, val and test; {other}"
         return
+    if not said["kept"]:
+        yield "`names` or `scenes` came in one order and left in another: `sorted` makes a new list, `.sort()` changes theirs"
     yield from misplaced(first, len(labels))
     yield from split_scenes(first, scenes)
     yield from unequal(first, labels, scenes, case["fractions"])
@@ -254,14 +276,13 @@ def rules_splits(said: Case, case: Case) -> Iterator[str]:
 
 def misplaced(splits: list[list[int]], count: int) -> Iterator[str]:
     times = Counter(position for positions in splits for position in positions)
-    for position in sorted(times):
-        if not 0 <= position < count:
-            yield f"position {position} is in a list, but there are {count} pictures: 0 to {count - 1}"
-        if times[position] > 1:
-            yield f"position {position} is in the lists {times[position]} times: each picture belongs to one of them"
-    if len(times) < count:
-        lost = next(position for position in range(count) if position not in times)
-        yield f"{count - len(times)} of {count} positions, {lost} for one, are in no list: each picture belongs to one"
+    yield from (
+        f"position {i} is in a list, but there are {count} pictures, 0 to {count - 1}"
+        for i in sorted(times)
+        if not 0 <= i < count
+    )
+    often = ((i, times[i]) for i in range(count) if times[i] != 1)
+    yield from (f"position {i} is in the lists {n} times: each picture belongs to one of them" for i, n in often)
 
 
 def split_scenes(splits: list[list[int]], scenes: list[str]) -> Iterator[str]:
@@ -280,11 +301,14 @@ def unequal(splits: list[list[int]], labels: list[str], scenes: list[str], fract
         yield from (f"{name!r} has {len(of[name])} scenes, and none in {split}" for name in of if not here[name])
     for split, here, share in zip(SPLITS, found, fractions, strict=True):
         for name, mine in of.items():
-            if abs(here[name] - share * len(mine)) > 1 + 1e-9:
-                yield f"{here[name]} of the {len(mine)} scenes of {name!r} are in {split}; {share:.0%} are asked for"
+            right = share * len(mine)
+            if len(mine) > 3 and abs(here[name] - right) > 1 + 1e-9:
+                fair = f"{share:.0%} are asked for, that is {right:.1f}, so {math.ceil(right - 1)} to {math.floor(right + 1)}"
+                yield f"{here[name]} of the {len(mine)} scenes of {name!r} are in {split}; {fair}"
 
 
 SEEN = {"before": LOOK, "left": LOOK}
+TRACES = dict.fromkeys(("whole", "dropped"), float) | dict.fromkeys(("recorded", "awake", "on", "kept"), bool)
 COUNTS = {"steps": int, "gradients": int, "asked": int}
 
 CHECKS = [
@@ -295,12 +319,12 @@ CHECKS = [
     ),
     exercise(
         *("04.2", "accuracy_on", "evaluate and leave no trace", questions, ask_accuracy, rules_accuracy),
-        seen={"returned": float, "whole": float, "after": {str: Tensor}, "recorded": bool, **SEEN},
+        seen={"returned": float, "after": {str: Tensor}, **SEEN, **TRACES},
         points=2,
     ),
     exercise(
         *("04.3", "make_splits", "splits that share no scene", frames, ask_splits, rules_splits),
-        seen={"returned": [[int]], "runs": [[[int]]], **SEEN},
+        seen={"returned": [[int]], "runs": [[[int]]], "kept": bool, **SEEN},
         points=2,
     ),
 ]

@@ -46,7 +46,12 @@ def convolution(inputs: int, width: int) -> OrderedDict:
 
 def ask_configure(configure: Any, case: dict) -> dict:
     model, before = case["model"], look(case["model"])
-    optimizer = configure(model, case["frozen"], case["lr"])
+    try:
+        optimizer = configure(model, case["frozen"], case["lr"])
+    except ValueError as error:
+        if any(parameter.requires_grad for parameter in model.parameters()):
+            raise
+        raise ValueError(f"with frozen={case['frozen']} your optimizer gets no parameters: is the head frozen, too?") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"your function returns a {type(optimizer).__name__}; an optimizer is asked")
     after, rates = look(model), [float(group["lr"]) for group in optimizer.param_groups]
@@ -91,7 +96,8 @@ def rules_configure(said: dict, case: dict) -> Iterator[str]:
     for number, mine, was, due in ((1, first, start, right[0]), (2, last, first, right[1])):
         if not all(close(mine[name], due[name]) for name in came):
             step, wanted = (float((after["fc.weight"] - was["fc.weight"]).abs().mean()) for after in (mine, due))
-            yield f"step {number} moves fc.weight by {step:.2g} on average; SGD with momentum 0.9 at {lr:g} by {wanted:.2g}"
+            why = ("is it plain SGD, and does nothing else pull?", "what should it remember of the first?")[number - 1]
+            yield f"step {number} moves fc.weight by {step:.2g} on average; SGD with momentum 0.9 by {wanted:.2g}: {why}"
     yield from left_alone(said["before"], said["after"], but=("modes", "learns"))
 
 
@@ -104,6 +110,8 @@ def misplaced(name: str, moved: set[str], came: dict, learns: dict, still: list[
             yield f"{asked}, {part} moved, and so did all the rest: in your code, which assignment comes last?"
         if part == "bn1":
             yield f"{asked}, bn1 moved; it belongs to the stem, so it is still when conv1 is"
+        if len(still) > 2 and not any(one.startswith(f"{still[-1]}.") for one in moved):
+            yield f"{asked}, {part} moved and {still[-1]} did not: freeze the first `frozen` stages, not only the last of them"
         yield f"{asked}, {name} moved: stages count from the picture on, and the stem is the first"
     if part not in still and name not in moved:
         if learns.get(name):
@@ -121,24 +129,38 @@ FAULTS = ("updates", "seeds", "rates", "edge", "test")
 
 
 def tables(rng: Rng) -> Iterator[dict]:
-    """Tables of runs, shuffled: fair ones, and others with a fault or two; for each configuration one run is lucky."""
-    plans = [[fault] for fault in ("updates", "seeds", "rates", "edge", "test", "none") for _ in range(4)]
-    for plan in rng.shuffled([*plans, ["updates", "test"], ["seeds", "rates"], ["rates", "edge"], ["edge", "test"]]):
+    """Tables of runs, shuffled: fair ones, and others with a fault or two, in several ways; some runs are lucky."""
+    hows: dict[str, tuple] = {
+        "updates": (24, "whole", "balanced"),
+        "seeds": ("others", "more", "fewer"),
+        "test": ("too", "only", 0.0),
+    }
+    plans: list[tuple] = [([fault], how) for fault in ("updates", "seeds", "test") for how in hows[fault] * 3]
+    plans += [([fault], None) for fault in ("rates", "edge", "none") for _ in range(4)] + [(["none"], "untested")] * 2
+    doubles = (["updates", "test"], 24), (["seeds", "rates"], "others"), (["rates", "edge"], None), (["edge", "test"], "too")
+    for plan, how in rng.shuffled([*plans, *doubles]):
         names = rng.shuffled(["head", "layer4 + head", "layer3–4 + head", "all"])[: rng.integer(2, 4)]
         rates = rng.choice([[0.003, 0.01, 0.03, 0.1], [0.001, 0.003, 0.01, 0.03, 0.1], [0.01, 0.03, 0.1, 0.3]])
-        seeds, bad, rows = rng.shuffled(range(9))[:3], rng.choice(names), []
+        seeds, usual, more, bad = rng.shuffled(range(9))[:5], rng.choice([40, 48, 60]), rng.choice([3, 5]), rng.choice(names)
+        rows = []
         for name in names:
             wrong = plan if name == bad else []
             tried = [*(rates[:1] + rates[2:] if "rates" in wrong else rates)]
             tried += rng.choice([[], [1.0]]) if "edge" not in wrong else []
             best = rng.choice([tried[0], tried[-1]] if "edge" in wrong else tried[1:-1])
             lucky, late = rng.shuffled([lr for lr in tried if lr != best])[:2]
-            mine = [seed + 9 for seed in seeds] if "seeds" in wrong else seeds
-            for lr, seed in ((lr, seed) for lr in tried for seed in rng.shuffled(mine)):
+            mine = {"others": [seed + 9 for seed in seeds], "fewer": [*seeds[:2], *seeds[:2]]}.get(how, seeds)
+            mine = mine if "seeds" in wrong else seeds
+            runs = {(lr, seed) for lr in tried for seed in mine[: more if lr == best and len(mine) == 5 else 3]}
+            runs |= {(late, 20)} if "seeds" in wrong and how == "more" else set()
+            for lr, seed in runs:
                 val = {best: 0.8, lucky: 0.6}.get(lr, 0.7) + rng.integer(-9, 9) / 1000 + 0.3 * ((lr, seed) == (lucky, mine[1]))
-                looked = lr == best or ("test" in wrong and (lr, seed) == (late, mine[0]))
-                row = {"configuration": name, "lr": lr, "seed": seed, "val": round(val, 3), "test": val if looked else None}
-                rows.append({**row, "updates": 24 if "updates" in wrong and lr == late else 48})
+                slip = "test" in wrong and lr == late and seed == mine[0]
+                looked = how != "untested" and (slip or (lr == best and not ("test" in wrong and how == "only")))
+                row = {"configuration": name, "lr": lr, "seed": seed, "val": round(val, 3), "updates": usual}
+                if "updates" in wrong and (how == "whole" or lr == late or (how == "balanced" and lr == lucky)):
+                    row["updates"] = usual + (24 if how == "whole" or lr == lucky else -24)
+                rows.append({**row, "test": (0.0 if slip and how == 0.0 else val) if looked else None})
         yield {"rows": rng.shuffled(rows), "rates": rates}
 
 
@@ -156,11 +178,11 @@ def rules_referee(said: dict, case: dict) -> Iterator[str]:
         yield f"the verdict is 'fair' or one of {', '.join(map(repr, FAULTS))}, not {verdict!r}"
     if verdict in FAULTS and verdict not in broken:
         why = {
-            "updates": "every run made 48 updates",
-            "seeds": "each configuration has the same seeds, in another order; compare sets",
+            "updates": f"every run made {case['rows'][0]['updates']} updates",
+            "seeds": "each configuration has the same seeds, if you forget order and repetition; compare sets",
             "rates": "each configuration was tried at all rates of the list; more are allowed",
             "edge": f"the means on val choose {best}, and none is the first or last that its configuration tried",
-            "test": f"the means on val choose {best}, and the box was opened at these rates only",
+            "test": f"the means on val choose {best}, and nobody tested at another rate",
         }
         yield f"you said {verdict!r}, but this table keeps that rule: {why[verdict]}"
     if verdict != right:
@@ -179,14 +201,14 @@ def evidence(rows: list[dict], rates: list[float], best: dict[str, float]) -> di
         mine = [row for row in rows if row["configuration"] == name]
         tried, seeds = sorted({row["lr"] for row in mine}), sorted({row["seed"] for row in mine})
         if seeds != everyone:
-            found["seeds"] = f"{name!r} has the seeds {seeds} and all together have {everyone}: as many, but not the same"
+            found["seeds"] = f"{name!r} has the seeds {seeds}, and all together have {everyone}"
         for lr in set(rates) - set(tried):
             found["rates"] = f"{name!r} was never tried at {lr:g}, which is on the list"
         if best[name] in (tried[0], tried[-1]):
             found["edge"] = f"for {name!r} the mean on val chooses {best[name]:g}, at the edge of its own list {tried}"
         for row in mine:
             if row["test"] is not None and row["lr"] != best[name]:
-                found["test"] = f"{name!r} was tested at {row['lr']:g} too, and its mean on val chooses {best[name]:g}"
+                found["test"] = f"{name!r} was tested at {row['lr']:g}, and its mean on val chooses {best[name]:g}"
     return found
 
 
@@ -197,20 +219,23 @@ FACTORS = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}
 
 
 def pairs(rng: Rng) -> Iterator[dict]:
-    """Scores of two configurations, seed by seed: chance alone, or a mean difference of a planted share of half an interval.
-
-    What a seed does to both scores is large in "shared", and small elsewhere.
-    """
+    """Scores by seed: the mean difference is chance, or a share of half an interval; what seeds do to both is "shared"."""
     plans = [("equal", 3, 0.0)] * 100 + [("few", 3, share) for share in (0.55, 0.6, 0.7)]
+    plans += [("tight", 6, 0.7)] * 3 + [("crossed", n, 0.65) for n in (5, 6)] * 4
     kinds = (("gap", 1.9), ("shared", 1.9), ("over", 1.05), ("under", 0.95))
     for kind, n, share in plans + [(kind, n, share) for kind, share in kinds for n in (3, 4, 5, 6) for _ in range(4)]:
         with rng.torch():
             both, own = torch.randn(2, n, dtype=torch.float64)
-        half = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}[n] * own.std() / math.sqrt(n)
+        half = half_interval(own)
         if share or abs(abs(float(own.mean() / half)) - 1) < 0.06:  # by chance too near to the edge for a clear verdict
             own = own - own.mean() + rng.choice([-1, 1]) * share * half
-        b = 0.7 + both * (0.05 if kind == "shared" else 0.001)
+        b = 0.7 + (own * -0.005 if kind == "crossed" else both * (0.05 if kind == "shared" else 0.001))
         yield {"kind": kind, "a": (b + own * 0.01).tolist(), "b": b.tolist()}
+
+
+@beside
+def half_interval(values: Tensor) -> Tensor:
+    return {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}[len(values)] * values.std() / math.sqrt(len(values))
 
 
 def ask_compare(compare: Any, case: dict) -> Any:
@@ -233,7 +258,7 @@ def overall_compare(said: list[str], cases: list[dict]) -> Iterator[str]:
     equal, gap, shared = kinds.count(("equal", True)), kinds.count(("gap", False)), kinds.count(("shared", False))
     winners = f"a winner in {equal} of 100 pairs that differ by chance alone, where about 5 are to be expected"
     if equal > 90:
-        yield f"{winners}: two means are never quite the same; ask how sure you can be of their difference"
+        yield f"{winners}: two means are never quite the same; is there an interval, and is it built on the deviation?"
     for one, right, interval, _ in found:
         if VERDICTS[2] not in (one, right) and one != right:
             yield f"{interval}, and you said {one!r}: the verdict is about `a`"
@@ -241,8 +266,12 @@ def overall_compare(said: list[str], cases: list[dict]) -> Iterator[str]:
         yield "you missed every gap, the largest ones too: how wide is your interval, and is there a way out of it?"
     if equal > 30:
         yield f"{winners}: your interval is far too narrow; the root of 3 is 1.73, what do you divide by?"
+    if kinds.count(("tight", True)) == 3:
+        yield f"{winners}: with 6 seeds, too, your interval is too narrow: what do you multiply and divide the deviation by?"
     if ("few", True) in kinds:
         yield f"{winners}: with 3 seeds an interval reaches further than two standard errors"
+    if ("crossed", True) in kinds:
+        yield "you found a winner where one list rises as the other falls: are the pairs of one seed still together?"
     if shared > gap + 3:
         yield f"you missed {shared} of 16 gaps where seeds move both lists: same seed, same luck, so use the differences"
     if gap:
@@ -266,18 +295,21 @@ def rules_compare(said: str, case: dict) -> Iterator[str]:
 
 
 def stand_ins(rng: Rng) -> Iterator[dict]:
-    """Accuracies (val, test) of all runs of two configurations: own best rates, a lucky run elsewhere, a test that tempts."""
-    for ahead in rng.shuffled([0.05, -0.05, 0.004] * 4):  # of "a", on test; the smallest is less than its seeds scatter
+    """(val, test) of all runs: on val each rate has the best mean, run, median or minimum; on test a planted difference."""
+    for share, n in rng.shuffled([(share, n) for share in (1.12, -1.12, 0.85, -0.85) for n in (3, 4, 5)]):
         rates = rng.choice([[0.003, 0.01, 0.03, 0.1], [0.01, 0.03, 0.1, 0.3]])
-        seeds, bests = rng.shuffled(range(20))[: rng.integer(3, 5)], rng.shuffled(rates)
-        luck, runs = {seed: rng.integer(-40, 40) / 1000 for seed in seeds}, {}
+        seeds, bests, runs = rng.shuffled(range(20))[:n], rng.shuffled(rates), {}
+        drawn = torch.tensor(rng.shuffled([0.01, -0.012, 0.004, -0.003, 0.008])[:n], dtype=torch.float64)
+        gaps = (drawn - drawn.mean() + share * half_interval(drawn)).tolist()
         for name, best in zip("ab", bests, strict=False):
-            lucky, tempting, _ = rng.shuffled([lr for lr in rates if lr != best])
-            for lr, (place, seed) in ((lr, one) for lr in rates for one in enumerate(seeds)):
-                wobble = 0.03 * (-1) ** place if name == "a" and ahead == 0.004 else 0
-                val = {best: 0.7, lucky: 0.58}.get(lr, 0.6) + 0.2 * ((lr, place) == (lucky, 1)) + rng.integer(-9, 9) / 1000
-                test = 0.65 + ahead * (name == "a") + wobble + 0.1 * (lr == tempting) + rng.integer(-3, 3) / 1000
-                runs[name, lr, seed] = (val + luck[seed], test + luck[seed])
+            lucky, firm, steady = rng.shuffled([lr for lr in rates if lr != best])
+            tempting, early = rng.choice([lucky, firm, steady]), rng.choice([0, 1])
+            for place, seed in enumerate(seeds):
+                vals = {lucky: 0.9 if place == 1 else 0.55, steady: 0.698, best: 0.704 + 0.03 * (1 - n * (place == early))}
+                vals[firm] = 0.74 - 0.08 * n * (place == n - 1)
+                for lr in rates:
+                    test = 0.65 + 0.004 * (seed % 7) + 0.1 * (lr == tempting) + gaps[place] * (name == "a")
+                    runs[name, lr, seed] = (vals[lr] + rng.integer(-5, 5) / 10000, test)
         yield {"rates": rates, "seeds": seeds, "runs": runs}
 
 
@@ -318,28 +350,27 @@ def rules_protocol(said: dict, case: dict) -> Iterator[str]:
             yield f"for {name!r} the box was opened at {len({lr for lr, _ in mine})} rates: val chooses, test is for the end"
         if len(mine) > len(set(mine)):
             yield f"for {name!r} the box was opened {len(mine)} times, for {len(set(mine))} runs: keep what it said"
-    if asked and (early := kinds[: len(kinds) - kinds[::-1].index("val")].count("test")):
-        yield f"the box was opened {early} times before your last look at val: choose both rates first"
+    if asked and "test" in kinds[: len(kinds) - kinds[::-1].index("val")]:
+        yield "the box was open before your last look at val: choose both rates first"
     if len(asked) < len(runs):
         yield f"val was asked about {len(asked)} of {len(runs)} runs: both configurations, every rate, every seed"
     if given.keys() != best.keys():
         yield f"`rates` has a rate for 'a' and one for 'b', yours has {sorted(given)}"
-    if given["a"] == given["b"]:
+    if given["a"] == given["b"] and given["a"] in best.values():
         yield f"you take {given['a']:g} for both; by the means on val {best['a']:g} is best for 'a', {best['b']:g} for 'b'"
     for name, lr in given.items():
         if lr != best[name]:
             top, mean = max(runs.get((name, lr, seed), (0, 0))[0] for seed in seeds), means[name].get(lr, 0)
-            yield f"rate {lr:g} for {name!r}: its best run has {top:.2f} on val, its mean is {mean:.2f}; another mean is higher"
+            yield f"rate {lr:g} for {name!r}: its best run has {top:.3f} on val, its mean is {mean:.3f}; another mean is higher"
     for name in "ab":
         tested = sorted(seed for who, lr, seed in opened if (who, lr) == (name, best[name]))
         if tested != sorted(seeds):
             yield f"{name!r} was tested with the seeds {tested}, of {sorted(seeds)}: test every seed, for pairs of equal luck"
     right, interval = judged(*([runs[name, best[name], seed][1] for seed in seeds] for name in "ab"))
-    if verdict not in VERDICTS:
-        yield f"the verdict is one of {VERDICTS}, not {verdict!r}"
     if verdict != right:
         about = ": the verdict is about 'a'" if VERDICTS[2] not in (verdict, right) else ""
-        yield f"on test {interval}, and you said {verdict!r}{about}"
+        about = about if verdict in VERDICTS else f"; the verdict is one of {VERDICTS}"
+        yield f"on test, with {len(seeds)} seeds, {interval}, and you said {verdict!r}{about}"
 
 
 STEPS = {"steps": ({str: Tensor}, {str: Tensor}), "rates": [float], "before": LOOK, "after": LOOK}

@@ -102,8 +102,8 @@ def label_line(ax: Axes, name: str, values: Sequence[float], colour: str, *, bel
     away: dict[str, Any] = {"textcoords": "offset points", "color": colour, "annotation_clip": False}
     over = next((i for i, value in enumerate(values) if value > TOP), None)
     if over is not None:
-        words = f"{name}: {values[-1]:.1f} at epoch {len(values)}"
-        ax.annotate(words, (over + 0.5, TOP), xytext=(-12, -12), ha="right", **away)
+        words = f"{name}:\n{values[-1]:.1f} at epoch {len(values)}"
+        ax.annotate(words, (over + 1, TOP), xytext=(0, -8), va="top", **away)
     elif below:
         middle = (len(values) + 1) // 2
         ax.annotate(name, (middle, values[middle - 1]), xytext=(0, -14), ha="center", **away)

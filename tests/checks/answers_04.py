@@ -75,13 +75,65 @@ def wrong_copy(model, loader, optimizer):
     return train_one_epoch(model, loader, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)).loss
 
 
+def trained(model, loader, optimizer, loss_of=F.cross_entropy):
+    """The right steps, in whatever mode the model is."""
+    total, seen = 0.0, 0
+    for images, labels in loader:
+        optimizer.zero_grad()
+        loss = loss_of(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        total, seen = total + loss.item() * len(labels), seen + len(labels)
+    return total / seen
+
+
+def wrong_dropout_awake(model, loader, optimizer):
+    """Wakes all dropouts, those of frozen parts too."""
+    for module in train_mode(model).modules():
+        if isinstance(module, nn.Dropout):
+            module.train()
+    return trained(model, loader, optimizer)
+
+
+def wrong_only_batch_norm_frozen(model, loader, optimizer):
+    for module in model.train().modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            module.eval()
+    return trained(model, loader, optimizer)
+
+
+def wrong_all_batch_norms_asleep(model, loader, optimizer):
+    for module in train_mode(model).modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    return trained(model, loader, optimizer)
+
+
+def wrong_all_dropouts_asleep(model, loader, optimizer):
+    for module in train_mode(model).modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    return trained(model, loader, optimizer)
+
+
+def wrong_awake_but_batch_norm(model, loader, optimizer):
+    for module in model.train().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    return trained(model, loader, optimizer)
+
+
+def wrong_nll(model, loader, optimizer):
+    return trained(train_mode(model), loader, optimizer, F.nll_loss)
+
+
 def right_course(model, loader, optimizer):
     return train_one_epoch(model, loader, optimizer).loss
 
 
 def right_plain(model, loader, optimizer):
     """Plain PyTorch: frozen parts back to evaluation mode, gradients cleared after the step, a loss of sums, numpy."""
-    for module in model.modules():
+    for module in (module for module in model.modules() if list(module.parameters())):
         module.train(all(p.requires_grad for p in module.parameters()))
     losses = []
     for images, labels in loader:
@@ -110,7 +162,8 @@ def right_tensor(model, loader, optimizer):
 
 def share(model, loader):
     with torch.no_grad():
-        return sum(int((model(images).argmax(1) == labels).sum()) for images, labels in loader) / len(loader.dataset)
+        right = torch.cat([model(images).argmax(1) == labels for images, labels in loader])
+    return right.float().mean().item()
 
 
 def wrong_one_mode_for_all(model, loader):
@@ -135,6 +188,24 @@ def wrong_flags(model, loader):
 
 def wrong_switch(model, loader):
     torch.set_grad_enabled(False)
+    return evaluate(model, loader).accuracy
+
+
+def wrong_switched_on(model, loader):
+    torch.set_grad_enabled(False)
+    found = evaluate(model, loader).accuracy
+    torch.set_grad_enabled(True)
+    return found
+
+
+def wrong_gradients_gone(model, loader):
+    for parameter in model.parameters():
+        parameter.grad = None
+    return evaluate(model, loader).accuracy
+
+
+def wrong_seeded(model, loader):
+    torch.manual_seed(0)
     return evaluate(model, loader).accuracy
 
 
@@ -271,6 +342,24 @@ def wrong_drawn_three_times(labels, scenes, fractions, seed):
     return [[i for i, scene in enumerate(scenes) if scene in part] for part in parts]
 
 
+def wrong_fractions_ignored(labels, scenes, fractions, seed):
+    return by_scene(labels, scenes, (0.6, 0.2, 0.2), random.Random(seed).shuffle)
+
+
+def wrong_sorts_theirs(labels, scenes, fractions, seed):
+    splits = by_scene(labels, scenes, fractions, random.Random(seed).shuffle)
+    scenes.sort()
+    return splits
+
+
+def wrong_sets(labels, scenes, fractions, seed):
+    return [set(part) for part in by_scene(labels, scenes, fractions, random.Random(seed).shuffle)]
+
+
+def wrong_arrays(labels, scenes, fractions, seed):
+    return [np.array(part) for part in by_scene(labels, scenes, fractions, random.Random(seed).shuffle)]
+
+
 def wrong_names(labels, scenes, fractions, seed):
     names = sorted(set(scenes))
     random.Random(seed).shuffle(names)
@@ -331,7 +420,7 @@ WRONG = {
         ),
         ("model(images), labels)", "model(images).softmax(1), labels)", "takes logits and applies the softmax itself"),
         ("(images), labels)", '(images), labels, reduction="sum")', "is a sum over the batch, not a mean"),
-        ("return total / seen", "return total / len(loader.dataset)", "the loader drops a short last batch"),
+        ("return total / seen", "return total / len(loader.dataset)", "or a dropped batch?"),
         ("return total / seen", "return total", "a sum; asked is the loss of one picture"),
         ("return total / seen", "return loss.item()", "the loss of the last batch alone"),
         ("loss.item() * len(labels)", "loss.item()", "how many pictures does a mean stand for?"),
@@ -344,15 +433,22 @@ WRONG = {
         (wrong_measured_afterwards, "had when they were shown"),
         (wrong_gradients_off, "gradients are switched off in the whole program"),
         (wrong_copy, "no weight moved"),
+        (wrong_dropout_awake, "suspect the mode of a part, also of a frozen one, or the loss"),
+        (wrong_only_batch_norm_frozen, "suspect the mode of a part, also of a frozen one, or the loss"),
+        (wrong_all_batch_norms_asleep, "suspect the mode of a part, also of a frozen one, or the loss"),
+        (wrong_all_dropouts_asleep, "suspect the mode of a part, also of a frozen one, or the loss"),
+        (wrong_awake_but_batch_norm, "suspect the mode of a part, also of a frozen one, or the loss"),
+        (wrong_nll, "suspect the mode of a part, also of a frozen one, or the loss"),
+        ("return total / seen", "return total / 120", "another data set's"),
     ],
     "04.2": [
         ("eval_mode(model), ", "", "in which mode does an answer depend on the rest of its batch?"),
         ("eval_mode(model), torch.no_grad()", "eval_mode(model)", "PyTorch kept all it needs for a backward pass"),
-        ("hits / len(loader.dataset)", "hits", "a share lies between 0 and 1"),
-        ("hits / len(loader.dataset)", "hits / len(loader)", "a share lies between 0 and 1"),
-        ("hits / len(loader.dataset)", "100 * hits / len(loader.dataset)", "a share lies between 0 and 1"),
+        ("hits / seen", "hits", "a share lies between 0 and 1"),
+        ("hits / seen", "hits / len(loader)", "a share lies between 0 and 1"),
+        ("hits / seen", "100 * hits / seen", "a share lies between 0 and 1"),
         ("argmax(1)", "argmin(1)", "in evaluation mode"),
-        ("hits / len(loader.dataset)", 'f"{hits / len(loader.dataset):.0%}"', "should be a number, but is a text"),
+        ("hits / seen", 'f"{hits / seen:.0%}"', "should be a number, but is a text"),
         (wrong_one_mode_for_all, "'layer1' came in evaluation mode and left in training mode"),
         (wrong_left_asleep, "left in evaluation mode: note the mode of each part"),
         (wrong_flags, "leave what is frozen as it was"),
@@ -360,6 +456,12 @@ WRONG = {
         (wrong_mean_of_batches, "add up pictures, not batches"),
         (wrong_last_batch, "add up pictures, not batches"),
         (wrong_loss, ""),
+        ("return hits / seen", "return round(hits / seen, 2)", "pictures are right (unrounded)"),
+        ("argmax(1)", "argmax()", "does each picture get an answer of its own"),
+        ("return hits / seen", "return hits / len(loader.dataset)", "divide by those it showed"),
+        (wrong_switched_on, "puts the switch back"),
+        (wrong_gradients_gone, "that is a trace too"),
+        (wrong_seeded, "moves the random numbers of the whole program"),
         (wrong_statistics, "an evaluation must not change the model"),
     ],
     "04.3": [
@@ -371,8 +473,12 @@ WRONG = {
         (wrong_order_of_classes, "so sort it first"),
         (wrong_global_seed, "use a generator of its own"),
         (wrong_rounded_to_none, "has 3 scenes, and none in val"),
-        (wrong_rounded_down, "are in no list"),
+        (wrong_rounded_down, "is in the lists 0 times"),
         (wrong_drawn_three_times, "each picture belongs to one of them"),
+        (wrong_fractions_ignored, "are asked for, that is"),
+        (wrong_sorts_theirs, "came in one order and left in another"),
+        (wrong_sets, "makes one of a set or of an array"),
+        (wrong_arrays, "makes one of a set or of an array"),
         (wrong_names, "should be a whole number, but is a text"),
         (wrong_two_lists, "three lists of positions are asked for"),
         (wrong_from_one, "but there are"),
@@ -392,8 +498,8 @@ EQUIVALENT = {
         "total, seen = (total + loss * len(labels), seen + len(labels))": "a tensor without dimensions is a number too",
     },
     "04.2": {
-        "hits += (model(images).argmax(1) == labels).sum()": "a tensor without dimensions is a number too",
-        "hits += (model(images).argmax(-1) == labels).sum().item()": "the last dimension is the second",
+        "hits, seen = (hits + right.sum(), seen + len(labels))": "a tensor without dimensions is a number too",
+        "right = model(images).argmax(-1) == labels": "the last dimension is the second",
     },
     "04.3": {
         "a, b = (max(round(share * len(mine)), 1) for share in fractions[1:])": "the larger of two numbers, in whatever order",

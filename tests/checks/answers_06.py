@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
-from statistics import fmean, mean, stdev
+from statistics import fmean, mean, median, stdev
 
 import numpy as np
 import torch
@@ -71,6 +71,22 @@ def wrong_head_too(model: nn.Module, frozen: int, lr: float):
     freeze(model.fc)
     train_mode(model)
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+
+
+def wrong_only_the_last(model: nn.Module, frozen: int, lr: float):
+    unfreeze(model)
+    for part in STAGES[frozen - 1] if frozen else ():
+        freeze(model.get_submodule(part))
+    train_mode(model)
+    return sgd(model, lr)
+
+
+def wrong_no_head(model: nn.Module, frozen: int, lr: float):
+    freeze(model)
+    for part in [part for stage in STAGES[frozen:] for part in stage]:
+        unfreeze(model.get_submodule(part))
+    train_mode(model)
+    return sgd(model, lr)
 
 
 def wrong_new_model(model: nn.Module, frozen: int, lr: float):
@@ -152,6 +168,82 @@ def wrong_first_configuration(rows, rates):
 def wrong_luckiest(rows, rates):
     best = {name: max(mine, key=lambda row: row["val"])["lr"] for name, mine in grouped(rows).items()}
     return some_referee(rows, rates, best=best)
+
+
+def wrong_updates_within(rows, rates):
+    unequal = any(len({row["updates"] for row in mine}) > 1 for mine in grouped(rows).values())
+    return "updates" if unequal else some_referee(rows, rates, skip="updates")
+
+
+def wrong_mean_updates(rows, rates):
+    unequal = len({fmean(row["updates"] for row in mine) for mine in grouped(rows).values()}) > 1
+    return "updates" if unequal else some_referee(rows, rates, skip="updates")
+
+
+def wrong_48(rows, rates):
+    return "updates" if any(row["updates"] != 48 for row in rows) else some_referee(rows, rates, skip="updates")
+
+
+def of(mine):
+    return {row["seed"] for row in mine}
+
+
+def wrong_seeds_below(rows, rates):
+    return some_referee(
+        rows, rates, seeds=lambda runs: not all(of(mine) <= of(next(iter(runs.values()))) for mine in runs.values())
+    )
+
+
+def wrong_seeds_above(rows, rates):
+    return some_referee(
+        rows, rates, seeds=lambda runs: not all(of(mine) >= of(next(iter(runs.values()))) for mine in runs.values())
+    )
+
+
+def wrong_seeds_where_chosen(rows, rates):
+    best = freezing.best_rates(rows)
+
+    def differ(runs):
+        return len({frozenset(of(r for r in mine if r["lr"] == best[name])) for name, mine in runs.items()}) > 1
+
+    return some_referee(rows, rates, seeds=differ)
+
+
+def wrong_seeds_by_rate(rows, rates):
+    def differ(runs):
+        return (
+            len({frozenset(of(r for r in mine if r["lr"] == lr)) for mine in runs.values() for lr in {r["lr"] for r in mine}})
+            > 1
+        )
+
+    return some_referee(rows, rates, seeds=differ)
+
+
+def wrong_repeated_seeds(rows, rates):
+    return some_referee(
+        rows, rates, seeds=lambda runs: len({tuple(sorted(r["seed"] for r in mine)) for mine in runs.values()}) > 1
+    )
+
+
+def wrong_must_be_tested(rows, rates):
+    best = freezing.best_rates(rows)
+    return some_referee(
+        rows, rates, test=lambda runs: any((r["test"] is not None) != (r["lr"] == best[r["configuration"]]) for r in rows)
+    )
+
+
+def wrong_zero_is_none(rows, rates):
+    best = freezing.best_rates(rows)
+    return some_referee(rows, rates, test=lambda runs: any(r["test"] and r["lr"] != best[r["configuration"]] for r in rows))
+
+
+def wrong_tested_rates(rows, rates):
+    """One rate was tested, whichever."""
+
+    def many(runs):
+        return any(len({r["lr"] for r in mine if r["test"] is not None}) > 1 for mine in runs.values())
+
+    return some_referee(rows, rates, test=many)
 
 
 def wrong_edge_of_the_table(rows, rates):
@@ -283,6 +375,22 @@ def wrong_every_seed(a, b):
     return "better" if min(gaps(a, b)) > 0 else "worse" if max(gaps(a, b)) < 0 else "not distinguishable"
 
 
+def wrong_sorted(a, b):
+    return right_interval(sorted(a), sorted(b))
+
+
+def wrong_over_n(a, b):
+    return decide(gaps(a, b), T[len(a)] * stdev(gaps(a, b)) / len(a))
+
+
+def wrong_half_of_half(a, b):
+    return decide(gaps(a, b), T[len(a)] * stdev(gaps(a, b)) / math.sqrt(len(a)) / 2)
+
+
+def wrong_variance(a, b):
+    return decide(gaps(a, b), T[len(a)] * stdev(gaps(a, b)) ** 2 / math.sqrt(len(a)))
+
+
 def wrong_words(a, b):
     return {"better": "a", "worse": "b"}.get(right_interval(a, b), "equal")
 
@@ -337,6 +445,37 @@ def wrong_first_seed(train, val, open_test, rates, seeds):
         return max(rates, key=lambda lr: vals[name, lr][1])
 
     return some_protocol(train, val, open_test, rates, seeds, choose)
+
+
+def wrong_worst_run(train, val, open_test, rates, seeds):
+    return some_protocol(train, val, open_test, rates, seeds, lambda name, vals: max(rates, key=lambda lr: min(vals[name, lr])))
+
+
+def wrong_first_two(train, val, open_test, rates, seeds):
+    return some_protocol(
+        train, val, open_test, rates, seeds, lambda name, vals: max(rates, key=lambda lr: sum(vals[name, lr][:2]))
+    )
+
+
+def wrong_median(train, val, open_test, rates, seeds):
+    return some_protocol(
+        train, val, open_test, rates, seeds, lambda name, vals: max(rates, key=lambda lr: median(vals[name, lr]))
+    )
+
+
+def wrong_rounded(train, val, open_test, rates, seeds):
+    def choose(name, vals):
+        return max(rates, key=lambda lr: round(fmean(vals[name, lr]), 2))
+
+    return some_protocol(train, val, open_test, rates, seeds, choose)
+
+
+def wrong_every_seed_ahead(train, val, open_test, rates, seeds):
+    return some_protocol(train, val, open_test, rates, seeds, judge=wrong_every_seed)
+
+
+def wrong_one_factor(train, val, open_test, rates, seeds):
+    return some_protocol(train, val, open_test, rates, seeds, judge=wrong_always_three)
 
 
 def wrong_one_rate(train, val, open_test, rates, seeds):
@@ -436,7 +575,7 @@ WRONG = {
         (wrong_end, "stages count from the picture on"),
         (wrong_head_too, "the head always learns"),
         ("STAGES[:frozen]", "STAGES[:frozen + 1]", "should learn and stood still"),
-        (", momentum=0.9", "", "step 2 moves fc.weight by"),
+        (", momentum=0.9", "", "what should it remember of the first?"),
         ("torch.optim.SGD", "torch.optim.AdamW", "unexpected keyword"),
         (
             "SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)",
@@ -444,18 +583,32 @@ WRONG = {
             "step 1 moves fc.weight by",
         ),
         ("lr=lr", "lr=0.01", "your optimizer runs at 0.01"),
+        (wrong_only_the_last, "freeze the first `frozen` stages, not only the last of them"),
+        (wrong_no_head, "is the head frozen, too?"),
+        ("momentum=0.9", "momentum=0.9, weight_decay=0.1", "does nothing else pull?"),
         (wrong_new_model, "the model came back with other tensors"),
         (wrong_no_return, "an optimizer is asked"),
     ],
     "06.2": [
-        (wrong_counts_seeds, "as many, but not the same"),
-        (wrong_lists_of_seeds, "in another order; compare sets"),
+        (wrong_counts_seeds, "has the seeds ["),
+        (wrong_lists_of_seeds, "forget order and repetition; compare sets"),
         (wrong_first_configuration, "you said 'fair', but"),
+        (wrong_updates_within, "you said 'fair', but some runs made"),
+        (wrong_mean_updates, "but some runs made"),
+        (wrong_48, "every run made"),
+        (wrong_seeds_below, "has the seeds ["),
+        (wrong_seeds_above, "has the seeds ["),
+        (wrong_seeds_where_chosen, "has the seeds ["),
+        (wrong_seeds_by_rate, "forget order and repetition"),
+        (wrong_repeated_seeds, "forget order and repetition"),
+        (wrong_must_be_tested, "nobody tested at another rate"),
+        (wrong_zero_is_none, "and its mean on val chooses"),
+        (wrong_tested_rates, "and its mean on val chooses"),
         (wrong_luckiest, "the means on val choose"),
         (wrong_edge_of_the_table, "at the edge of its own list"),
         (wrong_edge_of_the_list, "none is the first or last that its configuration tried"),
-        (wrong_counts_openings, "too, and its mean on val chooses"),
-        (wrong_any_opening, "the box was opened at these rates only"),
+        (wrong_counts_openings, "and its mean on val chooses"),
+        (wrong_any_opening, "nobody tested at another rate"),
         (wrong_same_rates, "was tried at all rates of the list; more are allowed"),
         (wrong_everything_unfair, "this table keeps that rule"),
         (wrong_everything_fair, "you said 'fair', but"),
@@ -477,18 +630,28 @@ WRONG = {
         ("len(a) ** 0.5", "(len(a) * 0.5)", "is the root of 3 what you divide by?"),
         (wrong_sign, "the verdict is about `a`"),
         (wrong_every_seed, "pairs that differ by chance alone"),
+        (wrong_sorted, "are the pairs of one seed still together?"),
+        (wrong_over_n, "what do you multiply and divide the deviation by?"),
+        (wrong_half_of_half, "what do you multiply and divide the deviation by?"),
+        (wrong_variance, "is it built on the deviation?"),
         (wrong_words, "the verdict is one of ('better', 'worse', 'not distinguishable')"),
     ],
     "06.4": [
         (wrong_best_run, "another mean is higher"),
         (wrong_first_seed, "another mean is higher"),
+        (wrong_worst_run, "another mean is higher"),
+        (wrong_first_two, "another mean is higher"),
+        (wrong_median, "another mean is higher"),
+        (wrong_rounded, "another mean is higher"),
+        (wrong_every_seed_ahead, "the interval of a − b goes from"),
+        (wrong_one_factor, "seeds, the interval of a − b goes from"),
         (wrong_one_rate, "for both; by the means on val"),
         (wrong_test_chooses, "val chooses, test is for the end"),
         (wrong_one_after_the_other, "before your last look at val: choose both rates first"),
         (wrong_sign_protocol, "the verdict is about 'a'"),
         (wrong_other_seeds, "test every seed, for pairs of equal luck"),
         (wrong_one_test, "test every seed"),
-        (wrong_winner_by_means, "on test the interval of a − b goes from"),
+        (wrong_winner_by_means, "the interval of a − b goes from"),
         (wrong_twice, "keep what it said"),
         (wrong_never_opened, "the box was never opened"),
         (wrong_some_runs, "both configurations, every rate, every seed"),
