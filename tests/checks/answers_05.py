@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import random
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +11,18 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from course_utils import eval_mode, fit, freeze, head_name, head_of, precompute, replace_head, split_frozen, unfreeze
+from course_utils import (
+    eval_mode,
+    fit,
+    freeze,
+    head_name,
+    head_of,
+    precompute,
+    replace_head,
+    split_frozen,
+    train_mode,
+    unfreeze,
+)
 
 # ---------------------------------------------------------------------------------------------------- 05.1 train_vgg16
 
@@ -30,7 +43,7 @@ def by_hand(model, loader, optimizer, epochs):
 def right_train_by_hand(model, num_classes, loader, epochs):
     model.requires_grad_(False)
     model.classifier[-1] = nn.Linear(model.classifier[-1].in_features, num_classes)
-    by_hand(model.eval(), loader, torch.optim.SGD(model.classifier[6].parameters(), lr=0.01, momentum=0.9), epochs)
+    by_hand(train_mode(model), loader, torch.optim.SGD(model.classifier[6].parameters(), lr=0.01, momentum=0.9), epochs)
     return model
 
 
@@ -108,6 +121,27 @@ def wrong_train_switched_off(model, num_classes, loader, epochs):
     return model
 
 
+def wrong_train_no_dropout(model, num_classes, loader, epochs):
+    model.classifier[2] = model.classifier[5] = nn.Identity()
+    return right_train_cached(model, num_classes, loader, epochs)
+
+
+def wrong_train_asleep(model, num_classes, loader, epochs):
+    replace_head(freeze(model), num_classes)
+    by_hand(model.eval(), loader, momentum(model.classifier[6]), epochs)
+    return model
+
+
+def wrong_train_dropout_cached(model, num_classes, loader, epochs):
+    head = replace_head(freeze(model), num_classes).classifier[6]
+    model.train()
+    model.classifier[6] = nn.Identity()
+    kept = [(model(images), labels) for images, labels in loader]
+    model.classifier[6] = head
+    fit(head, kept, kept, momentum(head), epochs=epochs)
+    return model
+
+
 def wrong_train_dropout_added(model, num_classes, loader, epochs):
     freeze(model)
     model.classifier[6] = nn.Sequential(nn.Dropout(0.5), nn.Linear(model.classifier[6].in_features, num_classes))
@@ -122,16 +156,17 @@ def right_cut_by_names(layers):
     """From the names of parameters and modules."""
     learns = [int(name.split(".")[0]) for name, parameter in layers.named_parameters() if parameter.requires_grad]
     drops = [int(name.split(".")[0]) for name, part in layers.named_modules() if "Dropout" in type(part).__name__]
+    drops = [place for place in drops if not list(layers[place].parameters())]
     return torch.tensor(min(learns + drops))
 
 
 def right_cut_by_halves(layers):
     def once(count: int) -> bool:
         front = layers[:count]
-        return not any(p.requires_grad for p in front.parameters()) and not any(
-            isinstance(m, nn.Dropout) for m in front.modules()
-        )
+        modes = [m.training for m in nn.ModuleList(awake[:count]).modules() if "Dropout" in type(m).__name__]
+        return not any(p.requires_grad for p in front.parameters()) and not any(modes)
 
+    awake = train_mode(copy.deepcopy(layers))
     return max(count for count in range(len(layers)) if once(count))
 
 
@@ -158,7 +193,7 @@ def wrong_cut_whole_blocks(layers):
         flags = [parameter.requires_grad for parameter in layer.parameters()]
         return bool(flags) and all(flags)
 
-    drops = [any(isinstance(part, nn.Dropout) for part in layer.modules()) for layer in layers]
+    drops = ["Dropout" in str(layer) and not list(layer.parameters()) for layer in layers]
     return next((i for i, layer in enumerate(layers) if drops[i] or learns(layer)), len(layers))
 
 
@@ -169,10 +204,16 @@ def wrong_cut_flag(layers):
 def wrong_cut_by_mode(layers):
     for i, layer in enumerate(layers):
         if any(p.requires_grad for p in layer.parameters()) or any(
-            isinstance(m, nn.Dropout) and m.training for m in layer.modules()
+            "Dropout" in str(m) and m.training and not list(layer.parameters()) for m in layer.modules()
         ):
             return i
     return len(layers)
+
+
+def wrong_cut_every_dropout(layers):
+    return next(
+        i for i, layer in enumerate(layers) if "Dropout" in str(layer) or any(p.requires_grad for p in layer.parameters())
+    )
 
 
 def wrong_cut_woken(layers):
@@ -218,6 +259,30 @@ def wrong_fresh_means(front, bank, dataset):
         return False
     with eval_mode(front):
         return abs(features(front, dataset, rows).mean() - bank[rows].mean()).item() < 0.05
+
+
+def wrong_fresh_no_length(front, bank, dataset):
+    rows = torch.linspace(0, len(dataset) - 1, 8).long()
+    with eval_mode(front):
+        return torch.allclose(features(front, dataset, rows), bank[rows], atol=1e-4)
+
+
+def wrong_fresh_norms(front, bank, dataset):
+    rows = torch.linspace(0, len(dataset) - 1, 8).long()
+    with eval_mode(front):
+        return len(bank) == len(dataset) and torch.allclose(features(front, dataset, rows).norm(dim=1), bank[rows].norm(dim=1))
+
+
+def wrong_fresh_overwrites(front, bank, dataset):
+    said = right_fresh_by_hand(front, bank, dataset)
+    bank.zero_()
+    return said
+
+
+def right_fresh_drawn(front, bank, dataset):
+    rows = random.sample(range(len(dataset)), 8)
+    with eval_mode(front):
+        return len(bank) == len(dataset) and torch.allclose(features(front, dataset, rows), bank[rows], atol=1e-4)
 
 
 def wrong_fresh_eval_left_on(front, bank, dataset):
@@ -347,6 +412,32 @@ def wrong_adapt_half(model, loader, num_classes):
     return learning
 
 
+def wrong_adapt_two_passes(model, loader, num_classes):
+    """The features of one pass and the labels of another: the loader shuffles."""
+    replace_head(freeze(model), num_classes)
+    frozen, learning = split_frozen(model)
+    rows = [frozen(images) for images, _ in loader]
+    kept = list(zip(rows, [labels for _, labels in loader], strict=True))
+    fit(learning, kept, kept, momentum(learning), epochs=40)
+    return model
+
+
+def wrong_adapt_unfrozen(model, loader, num_classes):
+    return unfreeze(right_adapt_precomputed(model, loader, num_classes))
+
+
+def wrong_adapt_hook_left(model, loader, num_classes):
+    right_adapt_precomputed(model, loader, num_classes)
+    head_of(model).register_forward_pre_hook(lambda _, inputs: None)
+    return model
+
+
+def wrong_adapt_stacked(model, loader, num_classes):
+    name, head = head_name(model), head_of(right_adapt_precomputed(model, loader, num_classes))
+    model.set_submodule(name, nn.Identity())
+    return nn.Sequential(model, head)
+
+
 def wrong_adapt_slow(model, loader, num_classes):
     replace_head(freeze(model), num_classes)
     frozen, learning = split_frozen(model)
@@ -359,7 +450,7 @@ WRONG: dict[str, list[Any]] = {
     "05.1": [
         (wrong_train_optimizer_first, "does the optimizer hold the new layer?"),
         ("epochs=epochs", "epochs=1", "Compare rate, momentum and epochs"),
-        ("epochs=epochs", "epochs=11", "Compare rate, momentum and epochs"),
+        ("epochs=epochs", "epochs=11", "Compare "),
         ("lr=0.01, momentum=0.9", "lr=0.1, momentum=0.9", "your loss on the training pictures"),
         (", momentum=0.9", "", "Compare rate, momentum and epochs"),
         (wrong_train_frozen_late, "nothing learns: every parameter of the model is frozen"),
@@ -369,30 +460,32 @@ WRONG: dict[str, list[Any]] = {
         ),
         (wrong_train_all, "features.0.weight moved, and only classifier.6 should learn"),
         (wrong_train_fc, "you added fc.weight; VGG never calls it. The layer that makes its logits is classifier.6"),
-        (wrong_train_whole_classifier, "you added classifier.weight"),
+        (wrong_train_whole_classifier, "you replaced all of classifier; only classifier.6 in it should be new"),
+        (wrong_train_no_dropout, "classifier.2 was a Dropout; only classifier.6 should be new"),
+        (wrong_train_asleep, "dropout was at work for 0 of"),
+        (wrong_train_dropout_cached, "dropout was at work for"),
         ("model.classifier[6].in_features", "25088", "values in this network, and yours takes another number"),
         (wrong_train_attribute, "classes were asked for"),
-        (wrong_train_half, "you return a ModelPart; give back the network that you were given"),
-        ("return model", "return model.classifier[6]", "you return a Linear; give back the network"),
+        (wrong_train_half, "you return a ModelPart; return the network that you were given"),
+        ("return model", "return model.classifier[6]", "you return a Linear; return the network"),
         ("return model", "pass", "you return a NoneType"),
         (wrong_train_switched_off, "gradients are switched off in the whole program"),
         (wrong_train_dropout_added, "classifier.6 should be one linear layer with a bias, but there is classifier.6.1.weight"),
     ],
     "05.2": [
-        (wrong_cut_last, "learns and lies in front of your cut: out of date after one step"),
-        (wrong_cut_behind_the_frozen, "in front of your cut"),
+        (wrong_cut_last, "in front of your cut"),
+        (wrong_cut_behind_the_frozen, "gives the same losses too; nothing in that layer learns"),
         (wrong_cut_norms, "a frozen batch norm answers the same in every epoch"),
         (wrong_cut_whole_blocks, "learns in part, and part is enough"),
         (wrong_cut_flag, "object has no attribute 'requires_grad'"),
         (wrong_cut_by_mode, "and there is a dropout in it"),
         (wrong_cut_woken, "came in evaluation mode and left in training mode"),
-        ("any(parameter.requires_grad", "all(parameter.requires_grad", "nothing in that layer learns"),
-        ("if learns or draws", "if learns", "and there is a dropout in it"),
-        (
-            "any(isinstance(part, nn.Dropout) for part in layer.modules())",
-            "isinstance(layer, nn.Dropout)",
-            "and there is a dropout in it",
-        ),
+        (wrong_cut_every_dropout, "a block that is frozen as a whole is in evaluation mode, its dropout too"),
+        ("if any(flags)", "if all(flags)", "nothing in that layer learns"),
+        ("any(flags) or (", "(", "but is None: does your function return something?"),
+        ("any(flags) or (draws and not flags)", "any(flags)", "and there is a dropout in it"),
+        ('"Dropout" in type(part).__name__', "isinstance(part, nn.Dropout)", "and there is a dropout in it"),
+        ("for part in layer.modules()", "for part in [layer]", "and there is a dropout in it"),
         ("return place", "return place + 1", "in front of your cut"),
         ("return place", "return layer", "your answer gives a"),
     ],
@@ -414,8 +507,11 @@ WRONG: dict[str, list[Any]] = {
         (
             "return False",
             "return True",
-            "fewer rows than there are pictures (a loader with drop_last made it), and you said fresh",
+            "fewer rows than there are pictures (a loader with drop_last made it)",
         ),
+        (wrong_fresh_no_length, "this bank has fewer rows than there are pictures"),
+        (wrong_fresh_norms, "each row of this bank holds its values in another order"),
+        (wrong_fresh_overwrites, "your call changes the values in `bank`"),
     ],
     "05.4": [
         (wrong_adapt_whole, "pictures went through the backbone; the budget was each once, 60 in all"),
@@ -423,7 +519,11 @@ WRONG: dict[str, list[Any]] = {
         (wrong_adapt_awake, "running_mean moved: a frozen batch norm counts"),
         (wrong_adapt_all_learns, "should learn"),
         (wrong_adapt_split_first, "classes were asked for"),
-        (wrong_adapt_half, "you return a ModelPart; give back the network that you were given, which takes pictures"),
+        (wrong_adapt_half, "you return a ModelPart; return the network that you were given"),
+        (wrong_adapt_stacked, "you return a Sequential; return the network that you were given"),
+        (wrong_adapt_two_passes, "and on the right labels?"),
+        (wrong_adapt_unfrozen, "came frozen and you leave it unfrozen"),
+        (wrong_adapt_hook_left, "a hook of yours is still on the network"),
         (wrong_adapt_slow, "of the training pictures; a head on the same features reaches"),
         (
             "replace_head(freeze(model), num_classes)",
@@ -436,7 +536,7 @@ WRONG: dict[str, list[Any]] = {
 RIGHT: dict[str, list[Any]] = {
     "05.1": [right_train_by_hand, right_train_cached],
     "05.2": [right_cut_by_names, right_cut_by_halves],
-    "05.3": [right_fresh_by_hand, right_fresh_one_by_one],
+    "05.3": [right_fresh_by_hand, right_fresh_one_by_one, right_fresh_drawn],
     "05.4": [right_adapt_precomputed, right_adapt_hooked, right_adapt_identity],
 }
 
