@@ -8,6 +8,7 @@ def both(first, second):
 
 
 def freeze_all_but(model, parts):
+    model.zero_grad()
     model.requires_grad_(False).eval()
     for part in parts:
         model.get_submodule(part).requires_grad_(True).train()

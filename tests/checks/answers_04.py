@@ -455,7 +455,7 @@ WRONG = {
         (wrong_switch, "use `with torch.no_grad():` instead"),
         (wrong_mean_of_batches, "add up pictures, not batches"),
         (wrong_last_batch, "add up pictures, not batches"),
-        (wrong_loss, ""),
+        (wrong_loss, "pictures"),
         ("return hits / seen", "return round(hits / seen, 2)", "pictures are right (unrounded)"),
         ("argmax(1)", "argmax()", "does each picture get an answer of its own"),
         ("return hits / seen", "return hits / len(loader.dataset)", "divide by those it showed"),

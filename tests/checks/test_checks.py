@@ -69,6 +69,7 @@ def test_other_right_answers_pass(answer, capsys):
 def test_wrong_answers_get_their_words(answer, capsys):
     said = verdict(answer.id, answer.function, capsys)
     assert said.startswith("not yet: ")
+    assert answer.words, "without words it would count as a right answer"
     assert answer.words in said
 
 
@@ -434,7 +435,7 @@ def test_each_case_has_dice_of_its_own_and_both_sides_the_same():
             drawn[side].append((rng.integer(0, 10**9), rng.choice("abc"), rng.shuffled([1, 2, 3]), torch.rand(1).item()))
 
     one = made_check(lambda data, rng: draw("judge", rng) or passed(), lambda answer, rng: draw("probe", rng), cases=4)
-    assert verdict_of(one, None) == ("passed", "")
+    assert verdict_of(one, len) == ("passed", "")
     assert drawn["probe"] == drawn["judge"]
     assert len({case[0] for case in drawn["probe"]}) == 4
 
