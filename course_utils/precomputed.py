@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from course_utils import feature_store
-from course_utils.equivalence import config_of, difference, is_alone, same, sample, why_not_fixed
+from course_utils.equivalence import config_of, difference, is_alone, memory_of, same, sample, why_not_fixed
 from course_utils.feature_store import Features, keep, plan_for, store, stored
 from course_utils.fingerprint import Unrecognised, fingerprint
 from course_utils.fx_split import FrozenPart, ModelPart
@@ -131,18 +131,25 @@ class Samples:
 
     def __init__(self, frozen: nn.Module):
         groups: dict[Any, dict[str, Tensor]] = {}  # by type and device, so that one call reads many
+        self.apart: dict[str, Tensor] = {}  # complex, or not dense: their sample is a copy, which is made each time
         for name, tensor in chain(frozen.named_parameters(), frozen.named_buffers()):
-            if tensor.numel():
-                groups.setdefault((tensor.dtype, tensor.device), {})[name] = sample(tensor)
+            values = sample(tensor) if tensor.numel() else tensor
+            if memory_of([values]) != memory_of([tensor]):
+                self.apart[name] = tensor
+            elif tensor.numel():
+                groups.setdefault((tensor.dtype, tensor.device), {})[name] = values
         self.groups = list(groups.values())
         self.before = self.now()
 
+    def all_groups(self) -> list[dict[str, Tensor]]:
+        return [*self.groups, *({name: sample(tensor)} for name, tensor in self.apart.items())]
+
     def now(self) -> list[Tensor]:
-        return [torch.cat(list(group.values())).view(torch.uint8) for group in self.groups]  # as bytes NaN equals NaN
+        return [torch.cat(list(group.values())).view(torch.uint8) for group in self.all_groups()]  # as bytes NaN equals NaN
 
     def changed(self) -> str | None:
         """The name of the first tensor whose values are not what they were, or None."""
-        for group, before, now in zip(self.groups, self.before, self.now(), strict=True):
+        for group, before, now in zip(self.all_groups(), self.before, self.now(), strict=True):
             if not torch.equal(before, now):
                 owners = [name for name, values in group.items() for _ in range(values.numel() * values.element_size())]
                 return owners[int((before != now).nonzero()[0])]

@@ -26,7 +26,7 @@ from course_utils.fx_split import ModelPart, split_frozen
 from course_utils.heads import head_of, replace_head
 from course_utils.images import Pictures, in_memory
 from course_utils.models import fresh, load_model
-from course_utils.precomputed import is_random, precompute
+from course_utils.precomputed import Samples, is_random, precompute
 from course_utils.profiles import settings
 from course_utils.train import evaluate, fit, train_one_epoch
 
@@ -997,3 +997,15 @@ def test_in_memory_of_something_else(what):
 def test_in_memory_says_what_it_takes():
     with pytest.raises(TypeError, match=r"cannot tell where a TensorDataset reads its pictures; give the data set of a loader"):
         in_memory(noise(3, 4))
+
+
+@pytest.mark.parametrize("kind", ["dense", "complex", "expanded", "sliced", "empty"])
+def test_samples_see_what_goes_around_torch_in_tensors_of_all_kinds(kind):
+    values = torch.ones(6, 8, dtype=torch.complex64 if kind == "complex" else torch.float32)
+    made = {"expanded": values[:1].expand(4, 8), "sliced": values[:, ::3], "empty": values[:0]}.get(kind, values)
+    module = nn.Module()
+    module.register_buffer("made", made)
+    samples = Samples(module)
+    assert samples.changed() is None
+    values.numpy()[:] = 2
+    assert samples.changed() == (None if kind == "empty" else "made")
