@@ -251,6 +251,11 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and bool(torch.allclose(a, b, rtol=tolerance, atol=tolerance))
 
 
+def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that are not the same in both, or are in one only."""
+    return [name for name in {**before, **after} if not (name in before and name in after and same(before[name], after[name]))]
+
+
 # ------------------------------------------------------------------------------------- what an answer may do besides
 
 LOOK = {"modes": {str: bool}, "learns": {str: bool}, "gradients": bool, "random": str}  # the pattern of what `look` returns
