@@ -62,13 +62,8 @@ def ask_parts(part_that_counts: Any, case: dict) -> dict:
     parts, questions = dict(drawn), []
 
     def ask(shown: Any) -> float:
-        if not isinstance(shown, dict):
-            raise TypeError(f"ask takes a dictionary of parts, as you were given one, not a {type(shown).__name__}")
-        for name in shown:
-            if name not in drawn or shown[name] != drawn[name]:
-                raise ValueError(
-                    f"{name!r} is not as it was drawn; ask about the parts that your function is given, without one of them"
-                )
+        if not isinstance(shown, dict) or not shown.items() <= drawn.items():
+            raise TypeError("ask takes a dictionary of parts, each as it was given to your function")
         questions.append(list(shown))
         return sureness(case, list(shown))
 
@@ -78,67 +73,28 @@ def ask_parts(part_that_counts: Any, case: dict) -> dict:
 
 def rules_parts(said: dict, case: dict) -> Iterator[str]:
     (name, cost), names, whole = said["returned"], case["names"], case["whole"]
-    remains = {one: sureness(case, [other for other in names if other != one]) for one in names}
-    most = max(whole - p for p in remains.values())
-    gone = [one for one in names if one not in said["left"]]
-    if gone:
-        yield f"my drawing came back without {gone[0]!r}; work on a copy, {{**parts}}"
+    rests = {one: [other for other in names if other != one] for one in names}
+    costs = {one: whole - sureness(case, rest) for one, rest in rests.items()}
     if said["left"] != names:
-        yield f"my drawing came as {names} and went as {said['left']}; what is drawn last lies on top, so work on a copy"
-    if name in remains and whole - remains[name] == most and abs(cost - most) < 1e-6:
+        yield f"my drawing came as {names} and went as {said['left']}; work on a copy, {{**parts}}"
+    if name in costs and costs[name] == max(costs.values()) and abs(cost - costs[name]) < 1e-6:
         return
-    yield from odd_questions(said["questions"], names)
-    if name not in remains:
-        yield f"you name {name!r}, which is no part of {names}" + (
-            "; here every part is in the way, so all costs are negative, and one of them is still the largest"
-            if most < 0
-            else ""
-        )
-    else:
-        yield from odd_answer(name, cost, most, whole, remains)
+    for number, shown in enumerate(said["questions"], start=1):
+        if len(shown) < len(names) - 1:
+            yield f"your question {number} shows {shown} only: leave out one, then put it back, since parts count together"
+        if shown not in (names, *rests.values()):
+            yield f"in your question {number} the parts came as {shown}, but are drawn as {names}: keep their order"
+    for shown in (names, *rests.values()):
+        if shown not in said["questions"]:
+            asked = "the whole drawing" if shown == names else f"the drawing of {shown}"
+            yield f"you never asked about {asked}; a cost is what the whole drawing loses without one part"
+    if name not in costs:
+        yield f"you name {name!r}, which is no part of {names}; one cost is the largest, even where all are below 0"
+    lost = f"without {name!r} it went from {whole:.4f} to {whole - costs[name]:.4f}"
+    if not abs(cost - costs[name]) < 1e-6:
+        yield f"{lost}: the cost is the first less the second, with its sign and not rounded, and you give {cost:.5g}"
+    yield f"{lost}, which costs {costs[name]:.4f}; another part costs more"
 
 
-def odd_questions(questions: list[list[str]], names: list[str]) -> Iterator[str]:
-    """Of an answer that is wrong, the first question that is not about the whole drawing, or about all parts but one."""
-    for number, shown in enumerate(questions, start=1):
-        missing = len(names) - len(shown)
-        if len(shown) == 1:
-            yield f"you asked about {shown[0]!r} alone; leave it out and ask about the rest, since parts count together"
-        elif missing > 1:
-            yield f"at your question number {number}, {missing} parts were missing; put each one back before the next"
-        elif shown != [one for one in names if one in shown]:
-            yield f"at your question number {number} the parts came as {shown}, but are drawn as {names}: keep their order"
-    if all(shown == names for shown in questions):
-        yield "you asked about nothing but the whole drawing; leave out one part at a time"
-    if names not in questions:
-        yield "you never asked about the whole drawing; a cost is what the network loses from there"
-
-
-def odd_answer(name: str, cost: float, most: float, whole: float, remains: dict[str, float]) -> Iterator[str]:
-    p = remains[name]
-    lost = f"without {name!r} it went from {whole:.4f} to {p:.4f}"
-    if abs(cost - p) < 1e-6:
-        yield f"{p:.4f} is what remains without {name!r}; the cost is the difference, and {lost}"
-    if whole - p < 0 and abs(cost - abs(whole - p)) < 1e-6:
-        yield f"{lost}: the network is surer by {p - whole:.4f}, so leaving it out costs less than nothing"
-    if whole - p > 0 and abs(cost + whole - p) < 1e-6:
-        yield f"{lost}, so it costs something: a cost above 0, and yours is {cost:.4f}"
-    if 1e-6 <= abs(cost - (whole - p)) < 0.006:
-        yield f"{lost}; your cost of {cost:g} is close, but rounded: return it as it is"
-    if not abs(cost - (whole - p)) < 1e-6:
-        yield f"{lost}, and you give {cost:.4f} as its cost"
-    yield f"{lost}, which costs {whole - p:.4f}; another part costs more"
-
-
-CHECKS = [
-    exercise(
-        "00.1",
-        "part_that_counts",
-        "the part that counts",
-        drawings,
-        ask_parts,
-        rules_parts,
-        seen={"returned": (str | None, float), "questions": [[str]], "left": [str]},
-        points=2,
-    )
-]
+SEEN = {"returned": (str | None, float), "questions": [[str]], "left": [str]}
+CHECKS = [exercise("00.1", "part_that_counts", "the part that counts", drawings, ask_parts, rules_parts, seen=SEEN, points=2)]
