@@ -235,7 +235,7 @@ def test_a_probe_travels_with_what_it_needs_and_nothing_else():
 
 @pytest.mark.parametrize("line", ["return judge(f, rng)", "return SECRET", "return right(f)"])
 def test_a_probe_must_not_take_the_judge_along(line):
-    text = f"from course_utils.checks.lesson_03 import own_run as right\nSECRET = judge\n\ndef probe(f, rng):\n    {line}\n"
+    text = f"from course_utils.checks.lesson_03 import one_step as right\nSECRET = judge\n\ndef probe(f, rng):\n    {line}\n"
     with pytest.raises(ValueError, match=r"stays with the judge|cannot be run"):
         probes.hidden_checks((("b.py", HEAD + text + TAIL),))
 
