@@ -46,7 +46,7 @@ def told(case: dict, watched: nn.Module, adapt: Callable, *rest: Any) -> dict:
     def count(part: nn.Module, inputs: tuple) -> None:
         if part is watched and type(inputs[0]) is Tensor:
             ran.append((len(inputs[0]), part.training))
-        if type(part) is nn.Linear and inputs[0].shape[-1] != part.in_features:
+        if type(part) is nn.Linear and inputs and inputs[0].shape[-1] != part.in_features:
             raise ValueError(f"a linear layer that takes {part.in_features} values gets {inputs[0].shape[-1]} in this network")
 
     with nn.modules.module.register_module_forward_pre_hook(count):  # one on `watched` would change where tools may cut
