@@ -94,6 +94,8 @@ def rules_swap(said: dict, case: Swap) -> Iterator[str]:
         mine = state.get(name, value.new_empty(0))
         if mine.shape != value.shape or not (name.startswith(head) or same(mine, value)):
             yield f"{name} is not what it was, or has not the shape {tuple(value.shape)}; only the last layer is to be new"
+    if more := sorted(state.keys() - own.state_dict().keys()):
+        yield f"{more[0]} is new, too; one new layer is enough"
     if not (said["after"]["learns"].get(f"{head}.weight") and said["after"]["learns"].get(f"{head}.bias")):
         yield "the new layer comes with requires_grad=False, so it could never learn"
     rest = {
@@ -101,7 +103,7 @@ def rules_swap(said: dict, case: Swap) -> Iterator[str]:
         for kind in ("modes", "learns")
     }
     yield from left_alone(said["before"] | rest, said["after"], but=("random",))
-    own.load_state_dict(state, strict=False)
+    own.load_state_dict(state)
     with torch.no_grad():
         if not close(said["logits"], own(images)):
             yield said["why"] or "the outputs are not what the new layer gives in the place of the old one"
@@ -133,8 +135,8 @@ def start(rng: Rng, classes: int, above: float = 0.5, plant: str = "", held: str
     model = small_network(rng.choice(["resnet", "vgg", "densenet", "mobilenet"]), outputs, rng)
     name = head_name(model)
     head: Any = model.get_submodule(name)
-    chance = math.exp(-above) / classes  # of each of the two classes that have pictures
-    chances = torch.full((outputs,), (1 - 2 * chance) / (outputs - 2)).index_fill(0, labels, chance)
+    seen = torch.tensor([-0.5, -1.5]).mul(above).exp() / classes  # the chances of the two classes that have pictures
+    chances = torch.full((outputs,), (1 - seen.sum().item()) / (outputs - 2)).index_copy(0, labels[:2], seen)
     with torch.no_grad():
         head.weight.sub_(head.weight.mean(0)).mul_(0.01)
         head.bias.copy_(chances.log() - chances.log().mean() + {"small": 0.5, "one": 1 / classes}.get(plant, 0))

@@ -172,6 +172,12 @@ def wrong_kept_beside(model, num_classes):
     return model
 
 
+def wrong_remembers(model, num_classes):
+    """The number of classes, as a tensor of the model's, for later."""
+    swapped(model, num_classes).register_buffer("number", torch.tensor(num_classes))
+    return model
+
+
 def wrong_wrapped(model, num_classes):
     return nn.Sequential(swapped(model, num_classes), nn.Identity())
 
@@ -349,6 +355,12 @@ def wrong_loss_first(model, optimizer, images, labels, num_classes):
     found = facts(model, optimizer, images, labels, num_classes)
     if found.loss() > math.log(num_classes) + 1:
         return "sure"
+    return first_of(found, num_classes)
+
+
+def wrong_one_picture(model, optimizer, images, labels, num_classes):
+    found = facts(model, optimizer, images, labels, num_classes)
+    found.loss = lambda: F.cross_entropy(torch.tensor(found.logits[0]), labels[0]).item()
     return first_of(found, num_classes)
 
 
@@ -551,6 +563,7 @@ WRONG = {
         (wrong_no_bias, "bias=False)' instead of '(fc): Linear("),
         (wrong_one_bias, "fc.bias is not what it was, or has not the shape ("),
         (wrong_kept_beside, "shows '(head): Linear("),
+        (wrong_remembers, "number is new, too; one new layer is enough"),
         (wrong_tried_out, "running_mean is not what it was"),
         ("    return model\n", "    return None\n", "nothing came back"),
         ("kernel_size=1", "kernel_size=3", "kernel_size=(3, 3), stride=(1, 1))' instead of '(1): Conv2d("),
@@ -573,6 +586,7 @@ WRONG = {
         (wrong_last_class, "a small batch need not show all"),
         (wrong_order, "the first fault here is '"),
         (wrong_loss_first, "it stopped with IndexError"),
+        (wrong_one_picture, "but the first fault here is 'sure'"),
         (wrong_takes_a_step, "your preflight changed the model"),
         (wrong_leaves_gradients, "leaves gradients behind"),
         (wrong_evaluation_mode, "came in training mode and left in evaluation mode"),
