@@ -97,10 +97,10 @@ def reached() -> list[str]:
 @cache
 def lacking() -> str:
     """The layers of the grader's isolation "full" that do not work on this machine, each with its reason."""
-    from course_utils.grader import box
+    from course_utils.grader.sandbox import levels, selftest
 
-    facts = box.facts()
-    if box.level_of(fact.layer for fact in facts if fact.works) == "full":
+    facts = selftest.facts()
+    if levels.level_of(fact.layer for fact in facts if fact.works) == "full":
         return ""
     return ", ".join(f"{fact.layer}: {fact.why}" for fact in facts if not fact.works)
 
@@ -138,18 +138,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.fixture(scope="session")
 def _sandboxes() -> Iterator[None]:
     yield
-    from course_utils.grader import evidence
+    from course_utils.grader import client
 
-    evidence.close_zygotes()
+    client.close_servers()
 
 
 @pytest.fixture(scope="module")
 def warm(_sandboxes: None) -> Iterator[None]:
-    """The warm process of each isolation serves all tests that ask for this, as in a worker, and does not end with a run."""
-    from course_utils.grader import run
+    """The fork server of each isolation serves all tests that ask for this, as in a worker, and does not end with a run."""
+    from course_utils.grader import engines
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "close_zygotes", lambda: None)
+        patch.setattr(engines, "close_servers", lambda: None)
         yield
 
 

@@ -21,7 +21,6 @@ LEFT_TO_RIGHT = (
     *("sweeps", "experiments", "plots", "checks", "grader"),
 )
 ON_TOP = "tools"  # the workshop: each tool may use what it needs, and nothing uses the tools
-COMMANDS = ("grader/bench.py", "grader/exports.py")  # may use `tools.authoring` besides what stands to their left
 
 
 # --------------------------------------------------------------------------------------------------------- imports
@@ -70,8 +69,7 @@ def test_imports_point_left(path):
     if path.match("checks/lesson_*.py"):
         assert used <= set(LEFT_TO_RIGHT)
     else:
-        tools = {ON_TOP} if path.relative_to(PACKAGE).as_posix() in COMMANDS else set()
-        assert used <= {*LEFT_TO_RIGHT[: LEFT_TO_RIGHT.index(module)], *tools}
+        assert used <= set(LEFT_TO_RIGHT[: LEFT_TO_RIGHT.index(module)])
 
 
 # ------------------------------------------------------------------------------------------------------------ public API

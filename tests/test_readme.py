@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from course_utils.experiments import freezing
-from course_utils.grader.writers import titles
+from course_utils.grader.output.words import titles
 from course_utils.profiles import HOME
 from course_utils.tools import poster
 from course_utils.tools.authoring import read_source

@@ -18,19 +18,28 @@ from tqdm import tqdm
 from course_utils.checks import lessons
 from course_utils.errors import unknown
 from course_utils.files import write_atomic
-from course_utils.grader import box, run, writers
 from course_utils.grader.evidence import Fault
-from course_utils.grader.report import Report, named, read_notes, read_report
-from course_utils.grader.submission import Upload, read_submissions, safe_name
+from course_utils.grader.grading import Job, grade_upload, make_job
+from course_utils.grader.intake.archive import Upload, read_submissions, safe_name
+from course_utils.grader.output.classroom import Classroom, classroom
+from course_utils.grader.output.html import index_page, learner_page
+from course_utils.grader.output.platforms import classroom50, classroom_result, gradescope, junit, markdown, workflow_commands
+from course_utils.grader.output.tables import exercises_csv, grades_csv, grades_json, lms_csv
+from course_utils.grader.output.terminal import terminal
+from course_utils.grader.output.words import clean
+from course_utils.grader.records import Report, named, read_notes, read_report
+from course_utils.grader.runner import grade_many, stored_seed
+from course_utils.grader.sandbox.levels import NoIsolation, level_of
+from course_utils.grader.sandbox.selftest import facts
 
 GRADED, SOME_NOT_GRADABLE, OUR_FAULT, NO_ISOLATION = 0, 1, 3, 4
-FILES: dict[str, Callable[[writers.Classroom], bytes]] = {
-    "index.html": writers.index_page,
-    "grades.csv": writers.grades_csv,
-    "exercises.csv": writers.exercises_csv,
-    "lms.csv": writers.lms_csv,
-    "grades.json": writers.grades_json,
-    "junit.xml": writers.junit,
+FILES: dict[str, Callable[[Classroom], bytes]] = {
+    "index.html": index_page,
+    "grades.csv": grades_csv,
+    "exercises.csv": exercises_csv,
+    "lms.csv": lms_csv,
+    "grades.json": grades_json,
+    "junit.xml": junit,
 }
 
 
@@ -46,11 +55,11 @@ def grade(options: argparse.Namespace) -> int:
     if options.scheduler and importlib.util.find_spec("distributed") is None:
         raise ValueError("--scheduler needs the package distributed: `pip install distributed`, here and on the workers")
     try:
-        job = run.make_job(seed_for(options), options.isolation, options.checks, known_lessons(options.lessons))
+        job = make_job(seed_for(options), options.isolation, options.checks, known_lessons(options.lessons))
         if options.to == "files" and options.out:
             return grade_class(uploads, job, options)
         return grade_few(uploads, job, options)
-    except box.NoIsolation as error:
+    except NoIsolation as error:
         print(f"course: {error}\n{NO_ISOLATION_HELP}", file=sys.stderr)
         return NO_ISOLATION
 
@@ -69,14 +78,14 @@ def known_lessons(wanted: list[str] | None) -> list[str]:
 
 def seed_for(options: argparse.Namespace) -> str:
     """The seed asked for, else the one of an earlier run into the same folder, else a new secret one."""
-    earlier = run.stored_seed(Path(options.out)) if options.out and options.to == "files" else None
+    earlier = stored_seed(Path(options.out)) if options.out and options.to == "files" else None
     return options.seed or earlier or secrets.token_hex(16)
 
 
 # ------------------------------------------------------------------------------------------------------- into a folder
 
 
-def grade_class(uploads: Iterable[Upload], job: run.Job, options: argparse.Namespace) -> int:
+def grade_class(uploads: Iterable[Upload], job: Job, options: argparse.Namespace) -> int:
     out, names = Path(options.out), []
 
     def noted() -> Iterator[Upload]:
@@ -85,10 +94,10 @@ def grade_class(uploads: Iterable[Upload], job: run.Job, options: argparse.Names
             yield upload
 
     with tqdm(desc="graded", unit="notebook", disable=None) as bar, say_how_to_go_on():
-        faults = run.grade_many(noted(), job, options.jobs, out, options.scheduler, on_progress=lambda _: bar.update())
+        faults = grade_many(noted(), job, options.jobs, out, options.scheduler, on_progress=lambda _: bar.update())
     reports = [read_report(path.read_bytes()) for name in names if (path := out / "reports" / f"{name}.json").exists()]
     if reports:
-        write_class(writers.classroom(reports), out)
+        write_class(classroom(reports), out)
     return summary(reports, faults, out)
 
 
@@ -101,7 +110,7 @@ def say_how_to_go_on() -> Iterator[None]:
         raise
 
 
-def write_class(room: writers.Classroom, out: Path) -> None:
+def write_class(room: Classroom, out: Path) -> None:
     """Write every file of the run, each whole or not at all; pages of learners who are gone are removed."""
     pages = out / "learners"
     pages.mkdir(mode=0o700, exist_ok=True)
@@ -110,7 +119,7 @@ def write_class(room: writers.Classroom, out: Path) -> None:
         if path.name not in wanted:
             path.unlink()
     for name, learner in wanted.items():
-        write_atomic(pages / name, writers.learner_page(learner))
+        write_atomic(pages / name, learner_page(learner))
     for name, write in FILES.items():
         write_atomic(out / name, write(room))
 
@@ -119,21 +128,21 @@ def summary(reports: list[Report], faults: list[str], out: Path) -> int:
     refused = [report for report in reports if not report.gradable]
     print(f"graded: {len(reports) - len(refused)}, not gradable: {len(refused)}; open {out / 'index.html'}")
     for report in refused:
-        print(writers.clean(f"  not gradable: {report.submission.id.untrusted}: {report.reason}"))
+        print(clean(f"  not gradable: {report.submission.id.untrusted}: {report.reason}"))
     for fault in faults:
-        print(writers.clean(f"course: the grader failed, nobody got a zero for it: {fault}"), file=sys.stderr)
+        print(clean(f"course: the grader failed, nobody got a zero for it: {fault}"), file=sys.stderr)
     return OUR_FAULT if faults else SOME_NOT_GRADABLE if refused or not reports else GRADED
 
 
 # ------------------------------------------------------------------------------------- one notebook, or one platform
 
 
-def grade_few(uploads: Iterable[Upload], job: run.Job, options: argparse.Namespace) -> int:
+def grade_few(uploads: Iterable[Upload], job: Job, options: argparse.Namespace) -> int:
     """Grade what one learner handed in, for the terminal or a platform that calls us once for each submission."""
     started, reports, faults = time.monotonic(), [], []
     for upload in uploads:
         try:
-            body, notes = run.grade_upload(upload, job)
+            body, notes = grade_upload(upload, job)
         except Fault as error:
             faults.append(f"{upload.name}: {error}")
             continue
@@ -144,27 +153,27 @@ def grade_few(uploads: Iterable[Upload], job: run.Job, options: argparse.Namespa
     if options.to == "files" or not faults:  # a platform keeps what says that the grader did not finish
         PLATFORMS[options.to](reports, options, int(time.monotonic() - started))
     for fault in faults:
-        print(writers.clean(f"course: the grader failed: {fault}"), file=sys.stderr)
+        print(clean(f"course: the grader failed: {fault}"), file=sys.stderr)
     gradable = bool(reports) and all(report.gradable for report in reports)
     return OUR_FAULT if faults else GRADED if gradable else SOME_NOT_GRADABLE
 
 
 def to_terminal(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
     for report in reports:
-        print(writers.terminal(report))
+        print(terminal(report))
 
 
 def to_gradescope(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
-    write_atomic(Path(options.out or "results.json"), writers.gradescope(reports, seconds))
+    write_atomic(Path(options.out or "results.json"), gradescope(reports, seconds))
 
 
 def to_actions(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
     """Annotations into the log, a table into the step's summary, the result for the classroom into files."""
-    print("\n".join(writers.workflow_commands(reports)))
-    append(os.environ.get("GITHUB_STEP_SUMMARY"), writers.markdown(reports))
-    append(os.environ.get("GITHUB_OUTPUT"), f"result={writers.classroom_result(reports)}\n".encode())
+    print("\n".join(workflow_commands(reports)))
+    append(os.environ.get("GITHUB_STEP_SUMMARY"), markdown(reports))
+    append(os.environ.get("GITHUB_OUTPUT"), f"result={classroom_result(reports)}\n".encode())
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    write_atomic(Path(options.out or "result.json"), writers.classroom50(reports, os.environ, now))
+    write_atomic(Path(options.out or "result.json"), classroom50(reports, os.environ, now))
 
 
 def append(path: str | None, content: bytes) -> None:
@@ -181,14 +190,14 @@ PLATFORMS = {"files": to_terminal, "gradescope": to_gradescope, "actions": to_ac
 
 def show_doctor() -> int:
     """Show which layers of the sandbox work here; not zero if `full` is not reached."""
-    facts = box.facts()
-    for fact in facts:
+    found = facts()
+    for fact in found:
         print(
             f"{'✓' if fact.works else '✗'} {fact.layer:<4} {LAYERS.get(fact.layer, '')}" + (f": {fact.why}" if fact.why else "")
         )
         if fact.advice:
             print(f"       → {fact.advice}")
-    level = box.level_of(fact.layer for fact in facts if fact.works)
+    level = level_of(fact.layer for fact in found if fact.works)
     print(f"This machine reaches isolation {level}." + ("" if level == "full" else f"\n{MORE}"))
     return 0 if level == "full" else NO_ISOLATION
 

@@ -1,4 +1,4 @@
-"""From an answer to evidence: a warm process, boxes, frames. The worker that does this never runs a learner's code.
+"""From an answer to evidence.
 
 Each check gets a box of its own, in which the answer runs alone: what one answer breaks costs no other, and when a hidden
 check begins nothing is there any more that could show its questions.
@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import secrets
-import select
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from course_utils.checks.spec import Check
-from course_utils.grader import box, wire
-from course_utils.grader.judge import ERROR, FAILED, TIMEOUT, TO_DO, Evidence, Failure, Raised, exercise_of
+from course_utils.grader.client import GRACE_S, START_S, Box, Fault, Forged, Late, Lost, server_for
 from course_utils.grader.probes import Hidden, probe_text, seed_of
-from course_utils.grader.report import Output
+from course_utils.grader.records import Output
+from course_utils.grader.sandbox.levels import GIB, INSIDE, MEMORY
+from course_utils.grader.scoring import ERROR, FAILED, TIMEOUT, TO_DO, Evidence, Failure, Raised, exercise_of
+from course_utils.grader.worker import protocol
 from course_utils.profiles import HOME
-
-KEPT = 2**16  # bytes of output
-START_S, GRACE_S, END_S = 120.0, 10.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -41,171 +34,6 @@ class Job:
     hidden: Hidden = ()  # names and texts of the files with hidden checks
     lessons: tuple[str, ...] = ()  # those that are graded; none named: all
     cell_s: float = 10.0  # for the cell of one answer
-
-
-class Fault(RuntimeError):
-    """The grader itself failed: nobody gets a grade because of that."""
-
-
-class Lost(Exception):
-    """The box is gone, or talks nonsense: its answer's own doing."""
-
-
-class Forged(Lost):
-    """It talks nonsense. What it prints from then on depends on when it is ended, so no word of it is kept."""
-
-
-class Late(Exception):
-    """No reply in time."""
-
-
-# ------------------------------------------------------------------------------------------------- zygotes and boxes
-
-
-class Zygote:
-    """The warm process of this worker."""
-
-    def __init__(self, level: str):
-        self.control, other = socket.socketpair()
-        environment = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"}
-        environment |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
-        environment |= {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg", "LANG": "C.UTF-8", "TQDM_DISABLE": "1"}
-        environment |= {name: os.environ[name] for name in ("HOME", "TMPDIR", "SYSTEMROOT") if name in os.environ}
-        command = [sys.executable, "-s", "-P", "-m", "course_utils.grader.zygote", str(other.fileno()), level]
-        self.process = subprocess.Popen(
-            command, env=environment, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-        )
-        other.close()
-        self.control.settimeout(START_S)
-        hello = json.loads(self.control.makefile().readline() or '{"wrong": "the warm process did not start", "layers": []}')
-        self.layers: tuple[str, ...] = tuple(hello["layers"])
-        self.folder = hello.get("folder")  # in which boxes work; empty between two of them
-        if hello["wrong"]:
-            self.close()
-            raise box.NoIsolation(f"{hello['wrong']}; `course grade --doctor` says what works here")
-
-    def close(self) -> None:
-        self.control.close()
-        try:
-            self.process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-class Box:
-    """One box, as the worker sees it: frames go in, frames come out, and what it prints is kept up to a limit."""
-
-    def __init__(self, zygote: Zygote):
-        self.zygote = zygote
-        self.wire, wire_inside = socket.socketpair()
-        self.output, output_inside = os.pipe()
-        os.set_blocking(self.output, False)
-        self.buffer, self.printed, self.truncated = bytearray(), b"", False
-        try:
-            socket.send_fds(zygote.control, [b"B"], [wire_inside.fileno(), output_inside])
-        except OSError as error:
-            raise Fault(f"the warm process is gone: {error}") from None
-        finally:
-            wire_inside.close()
-            os.close(output_inside)
-
-    def send(self, kind: str, id: str, data: Any, seconds: float) -> None:
-        self.wire.settimeout(seconds)
-        try:
-            self.wire.sendall(wire.encode(kind, id, data))
-        except TimeoutError:
-            raise Late from None
-        except OSError:
-            raise Lost("ended its process") from None
-
-    def receive(self, id: str, kinds: tuple[str, ...], seconds: float) -> wire.Frame:
-        """The next frame; it must carry `id`."""
-        deadline = time.monotonic() + seconds
-        while not (frame := self.next_frame()):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise Late
-            descriptors = [self.wire.fileno(), *([self.output] if self.output >= 0 else [])]
-            ready, _, _ = select.select(descriptors, [], [], left)
-            if self.output in ready:
-                self.drain()
-            if self.wire.fileno() in ready:
-                self.fill()
-        if frame.id != id or frame.kind not in kinds:
-            raise Forged("wrote to the grader's wire")
-        return frame
-
-    def next_frame(self) -> wire.Frame | None:
-        try:
-            size = wire.frame_size(self.buffer) if self.buffer else None
-            if size is None or len(self.buffer) < size:
-                return None
-            frame = wire.decode(bytes(self.buffer[:size]))
-        except wire.WireError as error:
-            raise Forged(f"wrote to the grader's wire ({error})") from None
-        del self.buffer[:size]
-        return frame
-
-    def fill(self) -> None:
-        try:
-            part = self.wire.recv(2**18)
-        except OSError:
-            part = b""
-        if not part:
-            raise Lost("ended its process")
-        self.buffer += part
-
-    def drain(self) -> None:
-        """Take what was printed; of much only the end is kept."""
-        try:
-            part = os.read(self.output, 2**18)
-        except BlockingIOError:
-            return
-        if not part:
-            os.close(self.output)
-            self.output = -1
-        self.printed += part
-        if len(self.printed) > KEPT:
-            self.printed, self.truncated = self.printed[-KEPT:], True
-
-    def close(self) -> str:
-        """End the box, whatever it is doing; why it ended, in one letter of the zygote."""
-        self.wire.close()
-        try:
-            self.zygote.control.sendall(b"K")
-            self.zygote.control.settimeout(END_S)
-            letter = self.zygote.control.recv(1).decode()
-        except OSError:
-            letter = ""
-        while self.output >= 0 and select.select([self.output], [], [], 0)[0]:
-            self.drain()
-        if self.output >= 0:
-            os.close(self.output)
-            self.output = -1
-        if letter not in ("E", "C", "M"):
-            raise Fault("a box could not be made" if letter == "X" else "a box could not be ended")
-        return letter
-
-
-zygotes: dict[str, Zygote] = {}
-
-
-def zygote_for(level: str) -> Zygote:
-    """The warm process of this worker, started when it is first needed."""
-    if level not in zygotes:
-        box.demand_readable(level)
-        box.dumpable(False)
-        zygotes[level] = Zygote(level)
-    return zygotes[level]
-
-
-def close_zygotes() -> None:
-    while zygotes:
-        zygotes.popitem()[1].close()
-
-
-# --------------------------------------------------------------------------------------------------------- evidence
 
 
 @dataclass(frozen=True)
@@ -239,10 +67,10 @@ def collect(check: Check, answers: dict[str, str], job: Job, *, again: bool = Tr
 
 def attempt(check: Check, cells: list[str], job: Job) -> Tried:
     """Run `cells` and then all cases of the check in a box of its own."""
-    if any(len(cell) > wire.STRING for cell in cells):
-        return Tried((Failure(ERROR, f"the cell is longer than {wire.STRING:,} characters"),), Output())
+    if any(len(cell) > protocol.STRING for cell in cells):
+        return Tried((Failure(ERROR, f"the cell is longer than {protocol.STRING:,} characters"),), Output())
     cases: list[Evidence | Failure] = []
-    place, last, forged = Box(zygote_for(job.isolation)), None, False
+    place, last, forged = Box(server_for(job.isolation)), None, False
     try:
         for case in run_cases(place, check, cells, job):
             cases.append(case)
@@ -252,7 +80,7 @@ def attempt(check: Check, cells: list[str], job: Job) -> Tried:
         last, forged = Failure(ERROR, f"it {error}"), isinstance(error, Forged)
     letter = place.close()
     if last and letter == "M":
-        last = Failure(ERROR, f"it took more than {box.MEMORY // box.GIB} GiB of memory")
+        last = Failure(ERROR, f"it took more than {MEMORY // GIB} GiB of memory")
     return Tried((*cases, *([last] if last else [])), Output() if forged else output_of(place), letter == "C")
 
 
@@ -304,7 +132,7 @@ def failure_of(said: Any, check: Check) -> Failure:
 
 def cleaned(text: str) -> str:
     """`text` without places in memory and on this machine, which differ from run to run."""
-    return re.sub(r"\S*/course-grade-\w+/box", box.INSIDE, re.sub(r"0x[0-9a-fA-F]{4,}", "0x…", text))
+    return re.sub(r"\S*/course-grade-\w+/box", INSIDE, re.sub(r"0x[0-9a-fA-F]{4,}", "0x…", text))
 
 
 def output_of(place: Box) -> Output:

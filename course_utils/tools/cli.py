@@ -109,7 +109,7 @@ def grade(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Write the course for another grader: gradescope, actions, nbgrader, otter."""
-    from course_utils.grader.exports import export as run_export
+    from course_utils.tools.export import export as run_export
 
     return run_export(options)
 
@@ -117,7 +117,7 @@ def export(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     """Measure beside other libraries: training, or grading; print seconds, memory, accuracy and their ratios."""
     if options.what == "grading":
-        from course_utils.grader.bench import bench as run_bench
+        from course_utils.tools.grading_bench import bench as run_bench
 
         return run_bench(options)
     from course_utils.tools.bench.runner import bench as compare

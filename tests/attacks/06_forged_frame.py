@@ -6,7 +6,7 @@
 import os
 import sys
 
-from course_utils.grader.wire import encode
+from course_utils.grader.worker.protocol import encode
 
 
 def what_moves(gradient, train_mode, in_optimizer):

@@ -5,7 +5,7 @@
 import os
 import sys
 
-from course_utils.grader.wire import encode
+from course_utils.grader.worker.protocol import encode
 
 ids = []
 

@@ -22,8 +22,10 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.grader import box, evidence
-from course_utils.grader.run import Job, grade_one
+from course_utils.grader import client
+from course_utils.grader.evidence import Job
+from course_utils.grader.grading import grade_one
+from course_utils.grader.sandbox import levels, process
 from course_utils.profiles import HOME
 
 FOLDER = Path(__file__).parent
@@ -99,27 +101,27 @@ def job(request, warm):
     """A job at each level. Whether basic can be had depends on where Python is installed, see the reason."""
     job = Job("00" * 16, request.param, (("hidden.py", HIDDEN),), cell_s=2)
     try:
-        evidence.zygote_for(request.param)
-    except box.NoIsolation as error:
+        client.server_for(request.param)
+    except levels.NoIsolation as error:
         if request.param == "full":
             raise
         pytest.skip(str(error))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "GRACE_S", 4.0)  # a loop in a cell is waited for so much longer
+        patch.setattr(client, "GRACE_S", 4.0)  # a loop in a cell is waited for so much longer
         yield job
 
 
 def boxes() -> list[int]:
     """The processes below the warm ones: keepers, boxes, and what these have left."""
-    return [process for zygote in evidence.zygotes.values() for process in box.descendants(zygote.process.pid)]
+    return [one for server in client.servers.values() for one in process.descendants(server.process.pid)]
 
 
 def strangers() -> set[int]:
     """Processes of the users that only the boxes of this worker have."""
-    found, users = set(), {box.user_for(zygote.process.pid) for zygote in evidence.zygotes.values()}
+    found, users = set(), {levels.user_for(server.process.pid) for server in client.servers.values()}
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if box.is_root() and path.stat().st_uid in users:
+            if levels.is_root() and path.stat().st_uid in users:
                 found.add(int(path.name))
         except OSError:
             continue
@@ -163,5 +165,5 @@ def test_the_right_and_the_blank_lesson(job):
 
 
 def test_every_attack_leaves_the_work_folders_empty(job):
-    """The folder of a warm process holds nothing between two boxes."""
-    assert os.listdir(evidence.zygote_for(job.isolation).folder) == []
+    """The folder of a fork server holds nothing between two boxes."""
+    assert os.listdir(client.server_for(job.isolation).folder) == []

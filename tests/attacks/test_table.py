@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.grader import box, run
-from course_utils.grader.submission import read_submissions
+from course_utils.grader import evidence, records, runner
+from course_utils.grader.intake.archive import read_submissions
+from course_utils.grader.sandbox import levels
 from course_utils.profiles import HOME
 
 FOLDER = Path(__file__).parent
@@ -50,7 +51,7 @@ def test_what_a_row_names_is_there(number):
 
 
 def test_the_layers_of_the_table_are_those_of_the_sandbox():
-    assert {name for layers, _ in ROWS.values() for name in layers} == {*box.LAYERS, "EV", "BOX", "ZY", "IN", "OUT"}
+    assert {name for layers, _ in ROWS.values() for name in layers} == {*levels.LAYERS, "EV", "BOX", "FORK", "IN", "OUT"}
 
 
 def test_the_way_to_the_table():
@@ -61,7 +62,7 @@ def test_the_way_to_the_table():
 
 def test_nothing_of_the_grader_unpickles():
     """Row 10: no module of it can turn bytes into calls."""
-    sources = {path.name: path.read_text(encoding="utf-8") for path in (HOME / "course_utils" / "grader").glob("*.py")}
+    sources = {path.name: path.read_text(encoding="utf-8") for path in (HOME / "course_utils" / "grader").rglob("*.py")}
     assert "evidence.py" in sources
     loads = r"\b(pickle|marshal|shelve|dill|cloudpickle|joblib)\b|torch\.load|allow_pickle"
     assert [name for name, source in sources.items() if re.search(loads, code_of(source))] == []
@@ -83,9 +84,9 @@ def test_what_was_read_is_what_is_graded(tmp_path, warm):
     path.write_bytes(blank.read_bytes())
     (upload,) = read_submissions(path)
     path.write_bytes(solved.read_bytes())
-    run.grade_many(exchanged(path, solved, upload), run.Job("s", "none"), 1, tmp_path / "out")
+    runner.grade_many(exchanged(path, solved, upload), evidence.Job("s", "none"), 1, tmp_path / "out")
     (report,) = (tmp_path / "out" / "reports").iterdir()
-    read = run.read_report(report.read_bytes())
+    read = records.read_report(report.read_bytes())
     assert read.submission.sha256 == hashlib.sha256(blank.read_bytes()).hexdigest()
     assert read.score == 0
 

@@ -3,12 +3,12 @@
 from fractions import Fraction
 
 from course_utils.checks.spec import Check
-from course_utils.grader.judge import PASSED, Verdict
-from course_utils.grader.report import Graded, Grader, Output
+from course_utils.grader.records import Graded, Grader, Output
+from course_utils.grader.scoring import PASSED, Verdict
 
 CANARY = "CANARY-7c1f"
 BLOB = b"a notebook"
-GRADER = Grader("0.1.0", "3.11.7", "2.15.0", "0.29.2", "full", ("ZY", "NS"), "ab" * 32)
+GRADER = Grader("0.1.0", "3.11.7", "2.15.0", "0.29.2", "full", ("FORK", "NS"), "ab" * 32)
 FULL = Verdict(PASSED, Fraction(1))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from answers import Answer, right, wrong
 
 from course_utils.checks import lesson_module
-from course_utils.grader import box
+from course_utils.grader.sandbox import process
 from course_utils.profiles import HOME
 
 
@@ -42,10 +42,10 @@ def states(report: dict) -> dict[str, str]:
 def processes(*words: str) -> list[int]:
     """The processes below this one whose command line has one of these words."""
     found = []
-    for process in box.descendants(os.getpid()):
+    for one in process.descendants(os.getpid()):
         try:
-            command = Path(f"/proc/{process}/cmdline").read_text()
+            command = Path(f"/proc/{one}/cmdline").read_text()
         except OSError:  # it has ended
             continue
-        found += [process] if any(word in command for word in words) else []
+        found += [one] if any(word in command for word in words) else []
     return found

@@ -24,12 +24,12 @@ from test_attacks import ATTACKS, CANARY, HIDDEN
 from test_attacks import notebook as attacked
 
 from course_utils.checks import lesson_module, lessons
-from course_utils.grader import evidence, run
-from course_utils.grader.submission import read_submissions, safe_name
-from course_utils.grader.zygote import private_memory
+from course_utils.grader import client, evidence, grading, runner
+from course_utils.grader.intake.archive import read_submissions, safe_name
+from course_utils.grader.worker.server import private_memory
 
 pytestmark = pytest.mark.sandbox
-JOB = run.Job("c1a55" + "0" * 27, hidden=(("hidden.py", HIDDEN),), cell_s=2)
+JOB = evidence.Job("c1a55" + "0" * 27, hidden=(("hidden.py", HIDDEN),), cell_s=2)
 COUNT = 200
 PASSED, TO_DO, NOT_RIGHT = {"passed"}, {"to do"}, {"failed", "partial", "error"}
 
@@ -188,14 +188,14 @@ class Run:
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory) -> Run:
     """The class, graded by two processes."""
-    evidence.close_zygotes()  # those of other tests
+    client.close_servers()  # those of other tests
     base = tmp_path_factory.mktemp("class")
     memory = Memory()
     with tempfile.TemporaryDirectory(prefix="drafts-") as drafts, pytest.MonkeyPatch.context() as patch:
         os.chmod(drafts, 0o711)  # as for a work folder in it
         patch.setenv("TMPDIR", drafts)
         handed = read_submissions(hand_in(base / "handed", list(CLASS)))
-        faults = run.grade_many(handed, JOB, 2, base / "out", on_progress=memory)
+        faults = runner.grade_many(handed, JOB, 2, base / "out", on_progress=memory)
         wait_for_the_end()
         left = [name for name in os.listdir(drafts) if not name.startswith("torchinductor_")]  # torch's own, when imported
     return Run(base / "out", faults, memory, left)
@@ -203,7 +203,7 @@ def graded(tmp_path_factory) -> Run:
 
 def wait_for_the_end() -> None:
     deadline = time.monotonic() + 30
-    while processes("spawn_main", "course_utils.grader.zygote") and time.monotonic() < deadline:
+    while processes("spawn_main", "course_utils.grader.worker.server") and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
@@ -258,7 +258,7 @@ def test_memory_of_the_trusted_processes_is_flat(graded):
 
 
 def test_nothing_is_left_behind(graded):
-    assert processes("spawn_main", "course_utils.grader.zygote") == []
+    assert processes("spawn_main", "course_utils.grader.worker.server") == []
     assert graded.left == []
     assert not (Path("/") / "tmp" / "daemon-was-here").exists()
 
@@ -268,7 +268,7 @@ def test_nothing_is_left_behind(graded):
 
 @pytest.mark.parametrize("one", ALONE, ids=lambda one: one.kind)
 def test_shipped_answers_that_are_not_in_the_class(one):
-    as_expected(json.loads(run.grade_one(one.blob, JOB)[0]), one.expected)
+    as_expected(json.loads(grading.grade_one(one.blob, JOB)[0]), one.expected)
 
 
 # ----------------------------------------------------------------------------------------------------- the same bytes
@@ -285,9 +285,9 @@ def demand_the_same(out: Path, graded: Run) -> None:
 
 def test_one_process_and_another_order_give_the_same_bytes(graded, tmp_path):
     uploads = read_submissions(hand_in(tmp_path / "handed", SOME))
-    assert run.grade_many(reversed(list(uploads)), JOB, 1, tmp_path / "out") == []
+    assert runner.grade_many(reversed(list(uploads)), JOB, 1, tmp_path / "out") == []
     demand_the_same(tmp_path / "out", graded)
-    assert processes("course_utils.grader.zygote") == [], "a run ends its warm process"
+    assert processes("course_utils.grader.worker.server") == [], "a run ends its fork server"
 
 
 def test_two_workers_of_a_scheduler_give_the_same_bytes_though_one_is_killed(graded, tmp_path):
@@ -302,6 +302,6 @@ def test_two_workers_of_a_scheduler_give_the_same_bytes_though_one_is_killed(gra
                 killed.extend(nanny.pid for nanny in cluster.workers.values() if nanny.pid)
                 os.kill(killed[0], signal.SIGKILL)
 
-        assert run.grade_many(uploads, JOB, None, tmp_path / "out", cluster.scheduler_address, on_progress=kill_one) == []
+        assert runner.grade_many(uploads, JOB, None, tmp_path / "out", cluster.scheduler_address, on_progress=kill_one) == []
     assert len(killed) == 2
     demand_the_same(tmp_path / "out", graded)

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from course_utils.grader import box, command, evidence, run
+from course_utils.grader import client, command, engines, grading, runner
+from course_utils.grader.sandbox import levels, selftest
 from course_utils.profiles import HOME
 from course_utils.tools import cli
 
@@ -74,7 +75,7 @@ def test_again_changes_nothing_and_grades_nothing(tmp_path, submissions, monkeyp
     out = tmp_path / "grades"
     grade(submissions, "--out", out, "--jobs", 1)
     before = contents(out)
-    monkeypatch.setattr(run, "grade", lambda *_: pytest.fail("graded again"))
+    monkeypatch.setattr(grading, "grade", lambda *_: pytest.fail("graded again"))
     assert grade(submissions, "--out", out, "--jobs", 1) == 0
     assert contents(out) == before
 
@@ -101,12 +102,12 @@ def test_an_interruption_says_how_to_go_on(tmp_path, submissions, monkeypatch, c
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "grade", stop)
+        patch.setattr(grading, "grade", stop)
         assert grade(submissions, "--out", tmp_path / "grades", "--jobs", 1) == 130
     assert "the same command again goes on from here" in capsys.readouterr().err
-    seed = run.stored_seed(tmp_path / "grades")
+    seed = runner.stored_seed(tmp_path / "grades")
     assert grade(submissions, "--out", tmp_path / "grades", "--jobs", 1) == 0
-    assert run.stored_seed(tmp_path / "grades") == seed, "the questions are those of the first part"
+    assert runner.stored_seed(tmp_path / "grades") == seed, "the questions are those of the first part"
 
 
 # ---------------------------------------------------------------------------------------------------------- exit codes
@@ -127,9 +128,9 @@ def test_another_lesson_than_asked_for_is_not_gradable(submissions, capsys):
 
 def test_a_fault_of_ours_is_no_zero(tmp_path, submissions, monkeypatch, capsys):
     def broken(*_):
-        raise command.Fault("a survivor was found")
+        raise client.Fault("a survivor was found")
 
-    monkeypatch.setattr(run, "grade", broken)
+    monkeypatch.setattr(grading, "grade", broken)
     assert grade(submissions, "--out", tmp_path / "grades", "--jobs", 1) == 3
     said = capsys.readouterr()
     assert "nobody got a zero for it: anna/03.ipynb: Fault: a survivor was found" in said.err
@@ -171,27 +172,27 @@ def test_where_a_check_of_ours_stops_there_is_no_report_and_no_zero(tmp_path, su
 
 def test_nothing_is_graded_without_the_isolation_asked_for(tmp_path, submissions, monkeypatch, capsys):
     def refuse(*_):
-        raise box.NoIsolation("isolation 'full' needs layers that do not work here: NS")
+        raise levels.NoIsolation("isolation 'full' needs layers that do not work here: NS")
 
-    monkeypatch.setattr(run, "grader_of", refuse)
+    monkeypatch.setattr(grading, "grader_of", refuse)
     assert grade(submissions, "--out", tmp_path / "grades", "--jobs", 1, isolation="full") == 4
     said = capsys.readouterr().err
     assert "needs layers that do not work here: NS\nNothing was graded. `course grade --doctor` shows" in said
     assert not (tmp_path / "grades" / "grades.csv").exists()
 
 
-@pytest.mark.skipif(not box.is_root(), reason="only root gives a box a user of its own")
+@pytest.mark.skipif(not levels.is_root(), reason="only root gives a box a user of its own")
 @pytest.mark.parametrize("arguments", [["--jobs", 2], ["--jobs", 1], None])
 def test_a_python_that_a_box_cannot_read_is_named_at_once(tmp_path, submissions, monkeypatch, capsys, arguments):
     """No process is started that would first import torch."""
-    for place, name in ((run, "ProcessPoolExecutor"), (evidence.subprocess, "Popen")):
+    for place, name in ((engines, "ProcessPoolExecutor"), (client.subprocess, "Popen")):
         monkeypatch.setattr(place, name, lambda *_, **__: pytest.fail("a process was started"))
-    monkeypatch.setattr(evidence, "zygotes", {})
-    monkeypatch.setattr(box, "readable_by", lambda uid, path: path != box.os.__file__)
+    monkeypatch.setattr(client, "servers", {})
+    monkeypatch.setattr(levels, "readable_by", lambda uid, path: path != levels.os.__file__)
     given = [submissions, "--out", tmp_path / "grades", *arguments] if arguments else [submissions / "anna" / "03.ipynb"]
     assert grade(*given, isolation="basic") == 4
     said = capsys.readouterr().err
-    assert f"who cannot read {box.os.__file__}: use --isolation full, or a Python" in said
+    assert f"who cannot read {levels.os.__file__}: use --isolation full, or a Python" in said
     assert "Nothing was graded" in said
     assert not (tmp_path / "grades").exists()
 
@@ -260,12 +261,12 @@ def test_for_a_workflow(tmp_path, monkeypatch, capsys):
 
 def test_the_doctor_says_what_works_and_what_to_do(monkeypatch, capsys):
     facts = [
-        box.Fact("NS", False, "unshare: EPERM", "allow user namespaces"),
-        box.Fact("SC", True, "", ""),
-        box.Fact("RL", True, "", ""),
-        box.Fact("UID", True, "", ""),
+        selftest.Fact("NS", False, "unshare: EPERM", "allow user namespaces"),
+        selftest.Fact("SC", True, "", ""),
+        selftest.Fact("RL", True, "", ""),
+        selftest.Fact("UID", True, "", ""),
     ]
-    monkeypatch.setattr(box, "facts", lambda: facts)
+    monkeypatch.setattr(command, "facts", lambda: facts)
     assert cli.main(["grade", "--doctor"]) == 4
     said = capsys.readouterr().out
     assert "✗ NS   own processes, network and mounts (namespaces): unshare: EPERM\n       → allow user namespaces" in said
@@ -274,4 +275,4 @@ def test_the_doctor_says_what_works_and_what_to_do(monkeypatch, capsys):
 
 
 def test_every_layer_has_words():
-    assert set(box.LAYERS) <= set(command.LAYERS)
+    assert set(command.LAYERS) <= set(command.LAYERS)

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from course_utils.grader import run
-from course_utils.grader.report import read_notes, read_report
+from course_utils.grader import grading
+from course_utils.grader.records import read_notes, read_report
 from course_utils.profiles import HOME
 
 PAGE = HOME / "docs" / "instructors.md"
@@ -28,7 +28,7 @@ def test_links_lead_to_files(link):
 
 
 def test_the_hidden_check_of_the_page_passes_the_solution(hidden):
-    report = read_report(run.grade_one(SOLUTION, run.make_job("s", "none", hidden))[0])
+    report = read_report(grading.grade_one(SOLUTION, grading.make_job("s", "none", hidden))[0])
     assert report.score == report.max == 800
     assert report.hidden_checks == 1
 
@@ -44,7 +44,7 @@ def freeze_all_but(model, parts):
 def test_the_hidden_check_of_the_page_fails_an_answer_that_compares_the_beginning_of_names(hidden):
     notebook = json.loads(SOLUTION)
     next(cell for cell in notebook["cells"] if cell["id"] == "exercise-03-1")["source"] = WRONG
-    body, notes = run.grade_one(json.dumps(notebook).encode(), run.make_job("s", "none", hidden))
+    body, notes = grading.grade_one(json.dumps(notebook).encode(), grading.make_job("s", "none", hidden))
     check = read_report(body).exercises[0].checks[1]
     assert (check.id, check.state, check.score, check.max) == ("03.1.h1", "failed", 0, 200)
     assert b"look at block10" not in body

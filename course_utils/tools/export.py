@@ -17,7 +17,7 @@ from course_utils.checks import all_checks
 from course_utils.checks.spec import Check
 from course_utils.errors import BLANK
 from course_utils.files import write_atomic
-from course_utils.grader.submission import cell_name
+from course_utils.grader.intake.notebook import cell_name
 from course_utils.profiles import HOME
 from course_utils.tools.authoring import nbgrader_metadata
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from course_utils.checks import all_checks, lesson_module, lessons
+from course_utils.checks import all_checks, lesson_module, lessons, stopped
 from course_utils.checks.spec import Check, Rng, failed, partial, passed, plain
-from course_utils.grader import wire
-from course_utils.grader.judge import (
+from course_utils.grader.scoring import (
     ERROR,
     FAILED,
     OWN_CELL,
@@ -32,6 +31,7 @@ from course_utils.grader.judge import (
     settle,
     state_of,
 )
+from course_utils.grader.worker import protocol
 
 
 def judge_number(data, rng):
@@ -138,7 +138,7 @@ def gather(one, answer):
         try:
             found.append(Evidence(plain(one.probe(answer, Rng(seed))), seed))
         except Exception as error:
-            found.append(Failure(FAILED, f"it stopped with {type(error).__name__}: {error}"))
+            found.append(Failure(FAILED, stopped(error)))
     return found
 
 
@@ -203,7 +203,7 @@ def test_the_courses_own_checks_can_be_ordered():
 def test_what_a_check_asks_fits_a_frame_twice(id, monkeypatch):
     """With room to spare, so that an answer which returns a little more is judged and not cut off."""
     for limit in ("FRAME", "HEADER", "NODES", "TENSORS"):
-        monkeypatch.setattr(wire, limit, getattr(wire, limit) // 2)
+        monkeypatch.setattr(protocol, limit, getattr(protocol, limit) // 2)
     one = all_checks()[id]
-    frame = wire.encode("evidence", "a" * 32, plain(one.probe(answers.answer_of(id), Rng(1))))
-    assert wire.decode(frame).kind == "evidence"
+    frame = protocol.encode("evidence", "a" * 32, plain(one.probe(answers.answer_of(id), Rng(1))))
+    assert protocol.decode(frame).kind == "evidence"

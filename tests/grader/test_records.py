@@ -6,17 +6,8 @@ from fractions import Fraction
 import pytest
 from examples import BLOB, CANARY, GRADER, graded, hidden
 
-from course_utils.grader.judge import FAILED, PARTIAL, PASSED, Raised, Verdict
-from course_utils.grader.report import (
-    Report,
-    build_notes,
-    build_report,
-    named,
-    read_notes,
-    read_report,
-    refusal,
-    to_json,
-)
+from course_utils.grader.records import Report, build_notes, build_report, named, read_notes, read_report, refusal, to_json
+from course_utils.grader.scoring import FAILED, PARTIAL, PASSED, Raised, Verdict
 
 
 def report_of(**verdicts) -> Report:

@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any
 
 from course_utils.checks.spec import Check
-from course_utils.grader.judge import Raised, Verdict, exercise_of, is_hidden, state_of
+from course_utils.grader.scoring import Raised, Verdict, exercise_of, is_hidden, state_of
 
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{4,}\b")
 

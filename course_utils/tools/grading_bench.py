@@ -23,12 +23,13 @@ from typing import Any
 import nbformat
 
 from course_utils.checks import all_checks
-from course_utils.grader import run
-from course_utils.grader.exports import NBGRADER_CONFIG, otter_name, otter_test, scored, write_text
-from course_utils.grader.report import read_report
-from course_utils.grader.submission import blank_cells, cell_name
+from course_utils.grader.grading import Job, grade_one, make_job, version
+from course_utils.grader.intake.answers import blank_cells
+from course_utils.grader.intake.notebook import cell_name
+from course_utils.grader.records import read_report
 from course_utils.profiles import HOME
 from course_utils.tools.authoring import nbgrader_metadata
+from course_utils.tools.export import NBGRADER_CONFIG, otter_name, otter_test, scored, write_text
 
 EXERCISES = ("03.1", "03.3")
 ROUNDS, BULK = 3, 20
@@ -110,13 +111,13 @@ def nbgrader(python: str, folder: Path) -> tuple[Peer, Peer]:
     )
 
 
-def ours(job: run.Job, numbers: range) -> list[float]:
+def ours(job: Job, numbers: range) -> list[float]:
     """Seconds for each of our submissions, one after the other on one warm worker."""
     found = []
     for number in numbers:
         blob = nbformat.writes(notebook(number)).encode()
         started = time.perf_counter()
-        report = read_report(run.grade_one(blob, job)[0])
+        report = read_report(grade_one(blob, job)[0])
         found.append(time.perf_counter() - started)
         passed = [one.id for one in report.exercises if one.state == "passed"]
         if passed != list(EXERCISES):
@@ -140,7 +141,7 @@ def bench(options: argparse.Namespace) -> int:
     """Measure in rounds, everybody in each round, so that a busy moment hits all."""
     folder = Path(tempfile.mkdtemp(prefix="course-bench-"))
     try:
-        job = run.make_job("0" * 32, options.isolation)
+        job = make_job("0" * 32, options.isolation)
         python = options.peers or sys.executable
         peers = peers_of(python, folder)
         cold = ours(job, range(100_000, 100_001))[0]
@@ -153,8 +154,7 @@ def bench(options: argparse.Namespace) -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     result = {
-        "versions": {name: version_of(python, name) for name in ("otter-grader", "nbgrader", "torch")}
-        | {"course": run.version()},
+        "versions": {name: version_of(python, name) for name in ("otter-grader", "nbgrader", "torch")} | {"course": version()},
         "isolation": options.isolation,
         "cold_ms": round(1000 * cold),
         "load": os.getloadavg()[0],

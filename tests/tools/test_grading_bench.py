@@ -6,10 +6,12 @@ import re
 import nbformat
 import pytest
 
-from course_utils.grader import bench, evidence, run
-from course_utils.grader.submission import read_answers
+from course_utils.grader import client
+from course_utils.grader.evidence import Job
+from course_utils.grader.intake.answers import read_answers
 from course_utils.profiles import HOME
 from course_utils.tools import cli
+from course_utils.tools import grading_bench as bench
 
 
 def blob(number: int) -> bytes:
@@ -33,16 +35,16 @@ def test_a_peer_that_is_not_installed_is_left_out(tmp_path, monkeypatch):
 
 def test_wrong_answers_are_no_benchmark(monkeypatch):
     body = json.dumps({"exercises": []}).encode()
-    monkeypatch.setattr(run, "grade_one", lambda *_: (body, b""))
+    monkeypatch.setattr(bench, "grade_one", lambda *_: (body, b""))
     monkeypatch.setattr(bench, "read_report", lambda body: type("R", (), {"exercises": ()}))
     with pytest.raises(ValueError, match="a benchmark of wrong answers says nothing"):
-        bench.ours(run.Job("s"), range(1))
+        bench.ours(Job("s"), range(1))
 
 
 def test_our_part_of_the_benchmark(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "peers_of", lambda *_: [])
     assert cli.main(["bench", "grading", "--submissions", "3", "--isolation", "none", "--json", str(tmp_path / "b.json")]) == 0
-    evidence.close_zygotes()
+    client.close_servers()
     result = json.loads((tmp_path / "b.json").read_text())["graders"]["course grade"]
     assert result["calls"] == 3
     assert 0 < result["quartiles_ms"][0] <= result["median_ms"] <= result["quartiles_ms"][1]

@@ -17,17 +17,19 @@ from handed_in import notebook, processes, states
 
 from course_utils.checks import lesson_module, lessons
 from course_utils.checks.spec import Check
-from course_utils.grader import evidence, judge, probes, run
-from course_utils.grader.report import Output
-from course_utils.grader.submission import Submission, Upload
+from course_utils.grader import client, evidence, grading, probes, runner, scoring
+from course_utils.grader.intake.answers import Submission
+from course_utils.grader.intake.archive import Upload
+from course_utils.grader.records import Output
+from course_utils.grader.sandbox import levels
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("warm")]
 SEED = "5" * 32
-JOB = run.Job(SEED)
+JOB = evidence.Job(SEED)
 
 
 def graded(blob: bytes) -> dict:
-    return json.loads(run.grade_one(blob, JOB)[0])
+    return json.loads(grading.grade_one(blob, JOB)[0])
 
 
 # ------------------------------------------------------------------------------------------------- right and wrong
@@ -50,11 +52,11 @@ def test_what_was_late_because_the_machine_was_busy_is_tried_again(monkeypatch, 
 
     def late(*_: object) -> evidence.Tried:
         tried.append(1)
-        return evidence.Tried((judge.Failure(judge.TIMEOUT),), Output(), busy)
+        return evidence.Tried((scoring.Failure(scoring.TIMEOUT),), Output(), busy)
 
     monkeypatch.setattr(evidence, "attempt", late)
     (check,) = (one for one in lesson_module("03").CHECKS if one.id == "03.3")
-    assert evidence.collect(check, {"03.3": ""}, JOB, again=again).failure == judge.Failure(judge.TIMEOUT)
+    assert evidence.collect(check, {"03.3": ""}, JOB, again=again).failure == scoring.Failure(scoring.TIMEOUT)
     assert len(tried) == times
 
 
@@ -63,12 +65,12 @@ def test_hidden_checks_of_an_answer_that_was_late_are_tried_once(monkeypatch):
     hidden = (("h.py", HEAD + "def probe(f, rng):\n    return f(1)\n" + TAIL),)
     asked = []
 
-    def collect(check: Check, answers: dict, job: run.Job, *, again: bool) -> evidence.Tried:
+    def collect(check: Check, answers: dict, job: evidence.Job, *, again: bool) -> evidence.Tried:
         asked.append((check.id, again))
-        return evidence.Tried((judge.Failure(judge.TIMEOUT if check.id == "03.3" else judge.ERROR),), Output())
+        return evidence.Tried((scoring.Failure(scoring.TIMEOUT if check.id == "03.3" else scoring.ERROR),), Output())
 
-    monkeypatch.setattr(run, "collect", collect)
-    run.grade(Submission(dict.fromkeys(("03.1", "03.2", "03.3"), ""), (), "03"), replace(JOB, hidden=hidden))
+    monkeypatch.setattr(grading, "collect", collect)
+    grading.grade(Submission(dict.fromkeys(("03.1", "03.2", "03.3"), ""), (), "03"), replace(JOB, hidden=hidden))
     assert asked == [("03.1", True), ("03.2", True), ("03.3", True), ("03.3.h1", False)]
 
 
@@ -97,7 +99,7 @@ def contents(out: Path) -> dict[str, bytes]:
 def first(tmp_path_factory) -> Path:
     """The class graded by this process alone."""
     out = tmp_path_factory.mktemp("first")
-    assert run.grade_many(class_of(), JOB, 1, out) == []
+    assert runner.grade_many(class_of(), JOB, 1, out) == []
     return out
 
 
@@ -115,30 +117,30 @@ def test_nothing_is_graded_twice(first, monkeypatch):
         raise AssertionError("this was graded before")
 
     before = contents(first)
-    monkeypatch.setattr(run, "grade_one", never)
+    monkeypatch.setattr(grading, "grade_one", never)
     seen: list[str] = []
-    assert run.grade_many(class_of(), JOB, 1, first, on_progress=seen.append) == []
+    assert runner.grade_many(class_of(), JOB, 1, first, on_progress=seen.append) == []
     assert (contents(first), len(seen)) == (before, 6)
 
 
 def test_what_is_missing_damaged_or_of_another_seed_is_graded_again(first, tmp_path):
-    assert run.grade_many(class_of(4), JOB, 1, tmp_path) == []
+    assert runner.grade_many(class_of(4), JOB, 1, tmp_path) == []
     before = contents(tmp_path)
     reports, notes = (sorted((tmp_path / folder).iterdir()) for folder in ("reports", "notes"))
     reports[0].unlink()
     reports[1].write_bytes(reports[1].read_bytes()[:500])
     notes[2].write_text("{}")
     reports[3].write_bytes(reports[3].read_bytes().replace(b'"torch": "', b'"torch": "0'))
-    assert run.grade_many(class_of(4), JOB, 1, tmp_path) == []
+    assert runner.grade_many(class_of(4), JOB, 1, tmp_path) == []
     assert contents(tmp_path) == before
-    assert run.grade_many(class_of(4), run.Job("6" * 32), 1, tmp_path) == []
+    assert runner.grade_many(class_of(4), evidence.Job("6" * 32), 1, tmp_path) == []
     assert contents(tmp_path)["run.json"] != before["run.json"]
-    assert run.stored_seed(tmp_path) == "6" * 32
+    assert runner.stored_seed(tmp_path) == "6" * 32
 
 
 def test_several_processes_and_another_order_give_the_same_bytes_though_each_worker_is_killed(first, tmp_path):
-    """Every worker and every warm process is killed once, in the middle of the run."""
-    evidence.close_zygotes()  # that of this process is none of theirs
+    """Every worker and every fork server is killed once, in the middle of the run."""
+    client.close_servers()  # that of this process is none of theirs
     killed: list[int] = []
 
     def kill_some() -> None:
@@ -155,7 +157,7 @@ def test_several_processes_and_another_order_give_the_same_bytes_though_each_wor
 
     killer = threading.Thread(target=kill_some)
     killer.start()
-    faults = run.grade_many(class_of()[::-1], JOB, 2, tmp_path)
+    faults = runner.grade_many(class_of()[::-1], JOB, 2, tmp_path)
     killer.join()
     assert killed
     assert faults == []
@@ -163,8 +165,8 @@ def test_several_processes_and_another_order_give_the_same_bytes_though_each_wor
 
 
 def workers() -> list[int]:
-    """The workers of this process and their warm processes."""
-    return processes("spawn_main", "course_utils.grader.zygote")
+    """The workers of this process and their fork serveres."""
+    return processes("spawn_main", "course_utils.grader.worker.server")
 
 
 class Broken:
@@ -178,7 +180,7 @@ class Broken:
     def submit(self, blob):
         self.asked += 1
         future: Future = Future()
-        future.set_exception(evidence.Fault("lost"))
+        future.set_exception(client.Fault("lost"))
         self.done.append(future)
         return future
 
@@ -191,17 +193,17 @@ class Broken:
 
 
 def test_three_losses_are_a_fault_of_ours_and_no_zero(tmp_path):
-    engine = Broken(run.grader_of(JOB))
-    faults = run.Run(JOB, tmp_path, engine, lambda name: None).all(class_of(1))
+    engine = Broken(grading.grader_of(JOB))
+    faults = runner.Run(JOB, tmp_path, engine, lambda name: None).all(class_of(1))
     assert (engine.asked, faults) == (3, ["learner-0/03.ipynb: Fault: lost"])
     assert list((tmp_path / "reports").iterdir()) == []
     assert json.loads((tmp_path / "run.json").read_text())["faults"] == faults
 
 
 def test_no_isolation_no_grades(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "zygote_for", lambda level: (_ for _ in ()).throw(run.NoIsolation("LL is missing")))
-    with pytest.raises(run.NoIsolation, match="LL is missing"):
-        run.grade_many(class_of(1), JOB, 1, tmp_path / "out")
+    monkeypatch.setattr(grading, "server_for", lambda level: (_ for _ in ()).throw(levels.NoIsolation("LL is missing")))
+    with pytest.raises(levels.NoIsolation, match="LL is missing"):
+        runner.grade_many(class_of(1), JOB, 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -210,13 +212,13 @@ def test_no_isolation_no_grades(tmp_path, monkeypatch):
 
 def test_a_folder_of_hidden_checks(tmp_path):
     with pytest.raises(ValueError, match="holds no check files"):
-        run.make_job(SEED, "full", tmp_path)
+        grading.make_job(SEED, "full", tmp_path)
     (tmp_path / "one.py").write_text("CHECKS = 7")
     with pytest.raises(ValueError, match=r"one\.py should define CHECKS"):
-        run.make_job(SEED, "full", tmp_path)
+        grading.make_job(SEED, "full", tmp_path)
     (tmp_path / "one.py").write_text("import nothing_of_that_name")
     with pytest.raises(ValueError, match=r"one\.py cannot be run: ModuleNotFoundError"):
-        run.make_job(SEED, "full", tmp_path)
+        grading.make_job(SEED, "full", tmp_path)
 
 
 HEAD = "from course_utils.checks.spec import Check, beside, passed\n\ndef judge(data, rng):\n    return passed()\n\n"
@@ -249,7 +251,7 @@ def test_seeds_tell_nothing_of_each_other():
 def test_the_worker_never_imports_what_it_must_not(first):
     """No pickle, no kernels, in the modules of the grader."""
     forbidden = ("pickle", "dill", "marshal", "torch.load", "np.load", "nbclient", "nbconvert")
-    for path in Path(run.__file__).parent.glob("*.py"):
+    for path in Path(runner.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         for name in forbidden:
             assert f"import {name}" not in text, path.name

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.grader import box
+from course_utils.grader.sandbox import levels, namespaces, process, seccomp, selftest, syscalls, workdir
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's own")]
 EVERYWHERE = ("NS", "RO", "TMP", "CAP", "LL", "SC")
-ROOT = box.is_root()
+ROOT = levels.is_root()
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def in_a_box(layers: set[str], folder: str, act) -> str:
             said = type(error).__name__
         os.write(writer, said.encode())
 
-    keeper = box.fork_box(box.Plan(frozenset(layers), folder, box.user_for(os.getpid()), seconds=20), body)
+    keeper = process.fork_box(levels.Plan(frozenset(layers), folder, levels.user_for(os.getpid()), seconds=20), body)
     os.close(writer)
     with open(reader) as stream:
         said = stream.read()
@@ -50,25 +50,25 @@ def in_a_box(layers: set[str], folder: str, act) -> str:
 
 def test_every_layer_works_here(folder):
     """A machine on which tests run must have them; only a user of its own takes root."""
-    found = box.prove(folder)
+    found = selftest.prove(folder)
     lacking = {layer: why for layer, why in found.items() if why}
     assert lacking == ({} if ROOT else {"UID": "needs root"})
     assert os.listdir(folder) == []
 
 
-@pytest.mark.parametrize("layer", box.LAYERS)
+@pytest.mark.parametrize("layer", levels.LAYERS)
 def test_without_a_layer_its_trial_finds_something(layer, folder):
     """No layer is decoration: a box with all that it needs, but not with itself, allows what it refuses."""
     if layer == "UID" and not ROOT:
         pytest.skip("only root can become another user")
-    plan = box.Plan(box.needed(layer) - {layer}, folder, box.user_for(os.getpid()), seconds=20)
-    with box.trial(folder) as what:
-        assert "it allows" in box.allowed(plan, [layer], what)
+    plan = levels.Plan(selftest.needed(layer) - {layer}, folder, levels.user_for(os.getpid()), seconds=20)
+    with selftest.trial(folder) as what:
+        assert "it allows" in selftest.allowed(plan, [layer], what)
 
 
 def test_all_layers_together(folder):
-    layers, wrong = box.working("full", box.prove(folder), folder)
-    assert (wrong, box.level_of(layers)) == ("", "full")
+    layers, wrong = selftest.working("full", selftest.prove(folder), folder)
+    assert (wrong, levels.level_of(layers)) == ("", "full")
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_all_layers_together(folder):
     ],
 )
 def test_levels(layers, level):
-    assert box.level_of(layers.split()) == level
+    assert levels.level_of(layers.split()) == level
 
 
 def test_a_level_that_cannot_be_had_names_what_is_missing(folder):
-    found = dict.fromkeys(box.LAYERS, "") | {"LL": "the kernel has none"}
-    assert "LL (the kernel has none)" in box.working("full", found, folder)[1]
+    found = dict.fromkeys(levels.LAYERS, "") | {"LL": "the kernel has none"}
+    assert "LL (the kernel has none)" in selftest.working("full", found, folder)[1]
 
 
 def test_a_box_sees_only_its_tree(folder):
@@ -102,11 +102,13 @@ def test_a_box_sees_only_its_tree(folder):
 
 def test_checks_of_the_course_are_not_in_a_box(folder):
     """Their rules hold what is right."""
-    path = box.PACKAGE / "checks" / "lesson_03.py"
+    path = levels.PACKAGE / "checks" / "lesson_03.py"
     assert path.exists()
     assert in_a_box({"NS"}, folder, path.exists) == "False"
     assert in_a_box({"LL"}, folder, lambda: path.read_text()[:9]) == "PermissionError"
-    assert not [place for place in box.places() if "lesson_" in place or "grader" in place or place == str(box.PACKAGE)]
+    assert not [
+        place for place in namespaces.places() if "lesson_" in place or "grader" in place or place == str(levels.PACKAGE)
+    ]
 
 
 def test_a_box_is_process_one_and_has_no_parent(folder):
@@ -123,7 +125,7 @@ def test_no_capability_is_left(folder):
 
 @pytest.mark.skipif(not ROOT, reason="only root can become another user")
 def test_as_root_a_box_has_a_user_of_its_own(folder):
-    uid = box.user_for(os.getpid())
+    uid = levels.user_for(os.getpid())
     assert in_a_box({"UID"}, folder, lambda: (os.getresuid(), os.getgroups())) == f"({(uid,) * 3}, [])"
 
 
@@ -139,9 +141,9 @@ def test_a_keeper_that_is_told_to_end_leaves_no_process_and_no_file(layers, fold
         os.write(writer, b".")
         time.sleep(100)
 
-    keeper = box.fork_box(box.Plan(frozenset(layers), folder, box.user_for(os.getpid())), stay)
+    keeper = process.fork_box(levels.Plan(frozenset(layers), folder, levels.user_for(os.getpid())), stay)
     os.read(reader, 1), os.read(reader, 1)
-    inside = box.descendants(keeper)
+    inside = process.descendants(keeper)
     os.kill(keeper, signal.SIGTERM)
     os.waitpid(keeper, 0)
     os.close(reader), os.close(writer)
@@ -153,7 +155,7 @@ def test_a_keeper_that_is_told_to_end_leaves_no_process_and_no_file(layers, fold
 @pytest.mark.parametrize("broken", ["chown", "waitpid"])
 def test_a_keeper_that_fails_leaves_no_process_and_no_file(broken, folder, monkeypatch):
     """Before there is a box, and after."""
-    whole, before = getattr(os, broken), set(box.descendants(os.getpid()))
+    whole, before = getattr(os, broken), set(process.descendants(os.getpid()))
 
     def fail_once(*arguments):
         monkeypatch.setattr(os, broken, whole)
@@ -161,14 +163,14 @@ def test_a_keeper_that_fails_leaves_no_process_and_no_file(broken, folder, monke
         raise OSError("as an exercise")
 
     monkeypatch.setattr(os, broken, fail_once)
-    keeper = box.fork_box(box.Plan(frozenset(), folder, box.user_for(os.getpid())), lambda: time.sleep(30))
+    keeper = process.fork_box(levels.Plan(frozenset(), folder, levels.user_for(os.getpid())), lambda: time.sleep(30))
     monkeypatch.setattr(os, broken, whole)
     started = time.monotonic()
     _, status = os.waitpid(keeper, 0)
-    assert os.waitstatus_to_exitcode(status) == box.BROKEN
+    assert os.waitstatus_to_exitcode(status) == process.BROKEN
     assert time.monotonic() - started < 20
     assert os.listdir(folder) == []
-    assert set(box.descendants(os.getpid())) <= before
+    assert set(process.descendants(os.getpid())) <= before
 
 
 def test_what_killed_processes_left_is_removed_at_the_next_start(tmp_path):
@@ -189,16 +191,16 @@ def test_what_killed_processes_left_is_removed_at_the_next_start(tmp_path):
         path.with_suffix(".secret").touch()
     holder = os.open(locked, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    box.remove_abandoned(tmp_path)
+    workdir.remove_abandoned(tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     os.close(holder)
     assert left == {"link", f"course-grade-{child}_c3", used.name, strange.name, locked.name, f"{locked.name}.secret"}
 
 
 def test_a_work_folder_in_use_survives_the_start_of_another(monkeypatch):
-    with box.work_folder() as folder:
-        monkeypatch.setattr(box, "is_alive", lambda process: False)
-        box.remove_abandoned(Path(folder).parent)
+    with workdir.work_folder() as folder:
+        monkeypatch.setattr(workdir, "is_alive", lambda process: False)
+        workdir.remove_abandoned(Path(folder).parent)
         assert os.path.isdir(folder)
     assert not os.path.exists(folder)
 
@@ -207,22 +209,22 @@ def test_a_work_folder_in_use_survives_the_start_of_another(monkeypatch):
 def test_a_python_that_the_user_of_a_box_cannot_read_is_refused_at_once(tmp_path, monkeypatch):
     tmp_path.chmod(0o700)
     (tmp_path / "__init__.py").touch()
-    monkeypatch.setattr(box, "PACKAGE", tmp_path)
-    monkeypatch.setattr(box.os, "__file__", "/etc/passwd")
-    monkeypatch.setattr(box.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(box.NoIsolation, match=f"cannot read {tmp_path}/__init__.py: use --isolation full"):
-        box.demand_readable("basic")
-    box.demand_readable("full")
+    monkeypatch.setattr(levels, "PACKAGE", tmp_path)
+    monkeypatch.setattr(levels.os, "__file__", "/etc/passwd")
+    monkeypatch.setattr(levels.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(levels.NoIsolation, match=f"cannot read {tmp_path}/__init__.py: use --isolation full"):
+        levels.demand_readable("basic")
+    levels.demand_readable("full")
     (tmp_path / "__init__.py").chmod(0o644)
     for parent in (tmp_path, *tmp_path.parents[:-2]):
         parent.chmod(0o711)
-    box.demand_readable("basic")
+    levels.demand_readable("basic")
 
 
 @pytest.mark.parametrize("layers", [{"NS"}, set()], ids=["namespaces", "none"])
 def test_nothing_outlives_a_box(layers, folder):
     """A grandchild in a session of its own ends with the box, with namespaces and without."""
-    mark, before = Path(folder).with_suffix(".mark"), set(box.descendants(os.getpid()))
+    mark, before = Path(folder).with_suffix(".mark"), set(process.descendants(os.getpid()))
 
     def flee() -> str:
         if not os.fork():
@@ -237,7 +239,7 @@ def test_nothing_outlives_a_box(layers, folder):
     assert in_a_box(layers, folder, flee) == "fled"
     time.sleep(1.5)
     assert not mark.exists()
-    assert set(box.descendants(os.getpid())) <= before
+    assert set(process.descendants(os.getpid())) <= before
 
 
 def test_a_locked_work_folder_is_removed(folder):
@@ -252,38 +254,38 @@ def test_a_locked_work_folder_is_removed(folder):
 
 
 def test_a_box_that_cannot_be_made_is_told_from_one_that_ended(folder):
-    plan = box.Plan(frozenset({"NS"}), folder + "/not-there", box.user_for(os.getpid()))
-    _, status = os.waitpid(box.fork_box(plan, lambda: None), 0)
-    assert os.waitstatus_to_exitcode(status) == box.BROKEN
-    plan = box.Plan(frozenset({"NS"}), folder, box.user_for(os.getpid()))
-    _, status = os.waitpid(box.fork_box(plan, lambda: sys.exit(3)), 0)
+    plan = levels.Plan(frozenset({"NS"}), folder + "/not-there", levels.user_for(os.getpid()))
+    _, status = os.waitpid(process.fork_box(plan, lambda: None), 0)
+    assert os.waitstatus_to_exitcode(status) == process.BROKEN
+    plan = levels.Plan(frozenset({"NS"}), folder, levels.user_for(os.getpid()))
+    _, status = os.waitpid(process.fork_box(plan, lambda: sys.exit(3)), 0)
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-@pytest.mark.parametrize("machine", box.MACHINES)
+@pytest.mark.parametrize("machine", syscalls.MACHINES)
 def test_the_table_of_calls(machine, monkeypatch):
-    monkeypatch.setattr(box.platform, "machine", lambda: machine)
-    for text in (box.REFUSED, box.STRICT):
-        numbers = list(box.table(text).values())
+    monkeypatch.setattr(syscalls.platform, "machine", lambda: machine)
+    for text in (syscalls.REFUSED, syscalls.STRICT):
+        numbers = list(syscalls.table(text).values())
         assert len(numbers) == len(set(numbers))
-    assert not set(box.table(box.REFUSED)) & set(box.table(box.STRICT))
-    steps = box.program(strict=True)
+    assert not set(syscalls.table(syscalls.REFUSED)) & set(syscalls.table(syscalls.STRICT))
+    steps = seccomp.program(strict=True)
     assert len(steps) < 4096
-    assert steps[-1] == (box.RETURN, 0, 0, box.ALLOW)
+    assert steps[-1] == (seccomp.RETURN, 0, 0, seccomp.ALLOW)
     for place, (code, yes, no, _) in enumerate(steps):
-        if code in (box.EQUAL, box.AT_LEAST, box.ANY_BIT):
+        if code in (seccomp.EQUAL, seccomp.AT_LEAST, seccomp.ANY_BIT):
             assert place + 1 + max(yes, no) < len(steps)
 
 
 def test_the_numbers_of_calls_are_those_of_this_machine():
     """Where the kernel's headers are installed, they say the same."""
     headers = {"x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "aarch64": "/usr/include/asm-generic/unistd.h"}
-    path = Path(headers[box.platform.machine()])
+    path = Path(headers[syscalls.platform.machine()])
     if not path.exists():
         pytest.skip("no headers of the kernel here")
     text = path.read_text()
     known = {name: int(n) for name, n in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
-    ours = box.table(box.REFUSED) | box.table(box.STRICT)
+    ours = syscalls.table(syscalls.REFUSED) | syscalls.table(syscalls.STRICT)
     assert {name: number for name, number in ours.items() if name in known} == {
         name: known[name] for name in ours if name in known
     }
@@ -291,7 +293,7 @@ def test_the_numbers_of_calls_are_those_of_this_machine():
 
 
 def test_the_facts_for_people(folder):
-    facts = {fact.layer: fact for fact in box.facts()}
-    assert list(facts) == list(box.LAYERS)
+    facts = {fact.layer: fact for fact in selftest.facts()}
+    assert list(facts) == list(levels.LAYERS)
     assert all(facts[layer].works for layer in EVERYWHERE)
     assert all(fact.works or fact.why for fact in facts.values())

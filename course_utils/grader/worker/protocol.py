@@ -23,7 +23,7 @@ from torch import Tensor, nn
 MAGIC, PREFIX = b"CGW1", struct.Struct("<4sIQ")
 KINDS = ("cells", "probe", "ready", "status", "evidence", "raised")
 FRAME, HEADER, STRING = 16 * 2**20, 2**20, 2**16  # bytes
-NODES, DEPTH, TENSORS, DIMENSIONS, DIGITS = 20_000, 16, 2_000, 8, 20
+NODES, DEPTH, TENSORS, DIMENSIONS, DIGITS = 20_000, 16, 4_000, 8, 20
 FRAMING = 1  # levels of the header around its data
 KINDS_OF_NUMBER = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64"
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in KINDS_OF_NUMBER.split()}

@@ -1,4 +1,4 @@
-"""The warm process: it holds no secret, has one thread, and goes when nobody needs it."""
+"""The fork server: it holds no secret, has one thread, and goes when nobody needs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from types import ModuleType
 import pytest
 
 from course_utils.checks.spec import Rng
-from course_utils.grader import box, evidence, wire, zygote
+from course_utils.grader import client, evidence
+from course_utils.grader.sandbox import levels, process
+from course_utils.grader.worker import inside, protocol, server
 
 pytestmark = pytest.mark.sandbox
 CANARY = "".join(["can", "ary-", "of-the-", "worker"])
@@ -22,9 +24,9 @@ CANARY = "".join(["can", "ary-", "of-the-", "worker"])
 
 @pytest.fixture(scope="module")
 def warm():
-    """A warm process, started by a worker that has a secret in its memory and in its environment."""
+    """A fork server, started by a worker that has a secret in its memory and in its environment."""
     os.environ["COURSE_TEST_SECRET"] = CANARY
-    started = evidence.Zygote("full")
+    started = client.ForkServer("full")
     del os.environ["COURSE_TEST_SECRET"]
     yield started
     started.close()
@@ -32,22 +34,22 @@ def warm():
 
 @pytest.fixture(scope="module")
 def bare():
-    """A warm process without namespaces, and the folder of the one before it, which was killed."""
-    killed = evidence.Zygote("none")
+    """A fork server without namespaces, and the folder of the one before it, which was killed."""
+    killed = client.ForkServer("none")
     killed.process.kill()
     killed.close()
     assert os.path.isdir(killed.folder)
-    started = evidence.Zygote("none")
+    started = client.ForkServer("none")
     yield started, killed.folder
     started.close()
 
 
 def test_it_has_all_layers_and_one_thread(warm):
-    assert set(warm.layers) >= {"ZY", "NS", "RO", "TMP", "CAP", "LL", "SC", "RL"}
+    assert set(warm.layers) >= {"FORK", "NS", "RO", "TMP", "CAP", "LL", "SC", "RL"}
     assert len(os.listdir(f"/proc/{warm.process.pid}/task")) == 1
 
 
-@pytest.mark.skipif(not box.is_root(), reason="only root may look: that is what is tested below")
+@pytest.mark.skipif(not levels.is_root(), reason="only root may look: that is what is tested below")
 def test_its_memory_holds_no_secret_and_no_check(warm):
     """All that it can read of itself is searched for the worker's secret and for words of the checks."""
     words = (CANARY.encode(), b"def judge_" + b"what(")
@@ -68,14 +70,14 @@ def test_its_memory_holds_no_secret_and_no_check(warm):
 
 def test_nobody_may_look_into_it(warm):
     """Its memory and its environment cannot be read by processes of the same user."""
-    assert (os.stat(f"/proc/{warm.process.pid}/environ").st_uid == 0) or not box.is_root()
-    if not box.is_root():
+    assert (os.stat(f"/proc/{warm.process.pid}/environ").st_uid == 0) or not levels.is_root()
+    if not levels.is_root():
         with pytest.raises(PermissionError):
             Path(f"/proc/{warm.process.pid}/environ").read_bytes()
 
 
 def test_a_box_answers_and_ends(warm):
-    place = evidence.Box(warm)
+    place = client.Box(warm)
     assert place.receive("", ("ready",), 60).data is None
     place.send("cells", "1", {"setup": ["import math"], "cells": ["print('hello')\nhalf = lambda x: math.floor(x) / 2"]}, 10)
     assert place.receive("1", ("status",), 30).data == {}
@@ -84,16 +86,16 @@ def test_a_box_answers_and_ends(warm):
     assert place.receive("2", ("evidence",), 30).data == [2.5, "é"]
     assert place.close() == "E"
     assert place.printed == b"hello\n"
-    assert not box.descendants(warm.process.pid)
+    assert not process.descendants(warm.process.pid)
 
 
 def test_a_loop_is_told_from_a_box_that_had_to_wait():
     """Seconds of the processor, seconds by the clock; a box that could not be made ends with a status."""
-    assert zygote.letter_for(False, 0, computed=2.9, lasted=3.0) == b"C"
-    assert zygote.letter_for(False, 0, computed=1.5, lasted=3.0) == b"E"
-    assert zygote.letter_for(False, 0, computed=0.09, lasted=0.1) == b"E"
-    assert zygote.letter_for(False, 70 << 8, computed=2.9, lasted=3.0) == b"X"
-    assert zygote.letter_for(True, 0, computed=2.9, lasted=3.0) == b"M"
+    assert server.letter_for(False, 0, computed=2.9, lasted=3.0) == b"C"
+    assert server.letter_for(False, 0, computed=1.5, lasted=3.0) == b"E"
+    assert server.letter_for(False, 0, computed=0.09, lasted=0.1) == b"E"
+    assert server.letter_for(False, 70 << 8, computed=2.9, lasted=3.0) == b"X"
+    assert server.letter_for(True, 0, computed=2.9, lasted=3.0) == b"M"
 
 
 def can_collapse() -> bool:
@@ -102,7 +104,7 @@ def can_collapse() -> bool:
     return version >= (6, 1) and Path("/sys/kernel/mm/transparent_hugepage").exists()
 
 
-@pytest.mark.skipif(not (box.is_root() and can_collapse()), reason="needs root, to look at it, and a kernel that can do it")
+@pytest.mark.skipif(not (levels.is_root() and can_collapse()), reason="needs root, to look at it, and a kernel that can do it")
 def test_its_memory_is_in_large_pages(warm):
     """Else a fork takes three times as long."""
     text = Path(f"/proc/{warm.process.pid}/smaps_rollup").read_text()
@@ -113,7 +115,7 @@ def test_its_memory_is_in_large_pages(warm):
 def test_two_boxes_know_nothing_of_each_other(warm):
     said = []
     for _ in range(2):
-        place = evidence.Box(warm)
+        place = client.Box(warm)
         place.receive("", ("ready",), 60)
         cell = "import os, math\nassert os.listdir('.') == [] and not hasattr(math, 'mine')\nopen('file', 'w')\nmath.mine = 1"
         place.send("cells", "1", {"setup": [], "cells": [cell]}, 10)
@@ -128,22 +130,22 @@ def test_what_a_killed_warm_process_leaves_the_next_one_removes(bare):
 
 
 def test_a_killed_keeper_leaves_no_process_and_no_file(bare):
-    """Not even where no namespace ends with it: the warm process takes over, and goes on."""
+    """Not even where no namespace ends with it: the fork server takes over, and goes on."""
     started, _ = bare
     cell = "import os, time\nopen('file', 'w').close()\nif not os.fork():\n    os.setsid()\n    time.sleep(100)"
-    place = evidence.Box(started)
+    place = client.Box(started)
     place.receive("", ("ready",), 60)
     place.send("cells", "1", {"setup": [], "cells": [cell]}, 10)
     place.receive("1", ("status",), 30)
-    (keeper,) = [one for one in box.descendants(started.process.pid) if parent_of(one) == started.process.pid]
-    inside = box.descendants(keeper)
+    (keeper,) = [one for one in process.descendants(started.process.pid) if parent_of(one) == started.process.pid]
+    inside = process.descendants(keeper)
     assert len(inside) == 2
     assert os.listdir(started.folder) == ["box"]
     os.kill(keeper, signal.SIGKILL)
     assert place.close() == "E"
     assert not [process for process in (keeper, *inside) if Path(f"/proc/{process}").exists()]
     assert os.listdir(started.folder) == []
-    again = evidence.Box(started)
+    again = client.Box(started)
     again.receive("", ("ready",), 60)
     assert again.close() == "E"
 
@@ -155,9 +157,9 @@ def parent_of(process: int) -> int:
 def test_it_goes_with_its_worker(bare):
     """No letter is needed: when the worker's end of the socket is closed, process, boxes and folder are gone."""
     started, _ = bare  # the last test that needs it
-    place = evidence.Box(started)
+    place = client.Box(started)
     place.receive("", ("ready",), 60)
-    inside = box.descendants(started.process.pid)
+    inside = process.descendants(started.process.pid)
     started.control.close()
     started.process.wait(60)
     place.wire.close()
@@ -170,24 +172,24 @@ def test_it_goes_with_its_worker(bare):
 
 
 def test_memory_of_a_process():
-    before = zygote.private_memory(os.getpid())
+    before = server.private_memory(os.getpid())
     with mmap.mmap(-1, 10**8, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as ballast:  # new pages, none that Python had kept
         for page in range(0, len(ballast), mmap.PAGESIZE):
             ballast[page] = 1
-        assert zygote.private_memory(os.getpid()) - before > 0.9 * len(ballast)
-    assert zygote.private_memory(2**22 + 1) == 0
+        assert server.private_memory(os.getpid()) - before > 0.9 * len(ballast)
+    assert server.private_memory(2**22 + 1) == 0
 
 
 def test_modules_with_checks_are_called_secrets(monkeypatch):
-    monkeypatch.setitem(zygote.sys.modules, "course_utils.checks.lesson_03", ModuleType("lesson_03"))
-    assert "lesson_03" in zygote.secrets()
+    monkeypatch.setitem(server.sys.modules, "course_utils.checks.lesson_03", ModuleType("lesson_03"))
+    assert "lesson_03" in server.secrets()
 
 
 # ------------------------------------------------------------------------------------------------------ inside a box
 
 
 def ran(source: str) -> dict:
-    return zygote.outcome(ModuleType("__main__"), source)
+    return inside.outcome(ModuleType("__main__"), source)
 
 
 def test_what_became_of_a_cell():
@@ -217,15 +219,15 @@ def test_what_became_of_a_cell():
 )
 def test_magics(cell, words, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "__main__", None)
-    said = zygote.outcome(zygote.notebook([]), cell)
+    said = inside.outcome(inside.notebook([]), cell)
     assert (words in said["text"]) if words else said == {}
     assert capsys.readouterr().out == ""
 
 
-def asked(answer: object, source: str = "def probe(f, rng):\n    return f(rng.integer(0, 9))") -> wire.Frame:
+def asked(answer: object, source: str = "def probe(f, rng):\n    return f(rng.integer(0, 9))") -> protocol.Frame:
     module = ModuleType("__main__")
     module.__dict__["f"] = answer
-    return wire.decode(zygote.case("7", zygote.probe_of(source, "probe"), module, "f", 5))
+    return protocol.decode(inside.case("7", inside.probe_of(source, "probe"), module, "f", 5))
 
 
 def test_what_a_probe_brings():
@@ -234,7 +236,7 @@ def test_what_a_probe_brings():
     assert asked(lambda x: 2**70).data["refused"]
     assert asked(lambda: 1).data["name"] == "TypeError"
     assert asked(exit).data["name"] == "SystemExit"
-    assert wire.decode(zygote.case("7", print, ModuleType("__main__"), "f", 5)).data == {"missing": True}
+    assert protocol.decode(inside.case("7", print, ModuleType("__main__"), "f", 5)).data == {"missing": True}
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,9 @@ import pytest
 from hypothesis import given
 
 from course_utils.checks import all_checks
-from course_utils.grader.submission import (
-    MB,
-    Refused,
-    blank_cells,
-    cell_name,
-    cells_of,
-    names_made,
-    read_answers,
-    read_submissions,
-    safe_name,
-    unpack,
-    without_cell_magics,
-)
+from course_utils.grader.intake.answers import blank_cells, names_made, read_answers
+from course_utils.grader.intake.archive import MB, Refused, read_submissions, safe_name, unpack
+from course_utils.grader.intake.notebook import cell_name, cells_of, without_cell_magics
 from course_utils.profiles import HOME
 
 LESSON, ID, FUNCTION = "03_freeze", "03.3", "what_moves"

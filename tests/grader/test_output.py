@@ -14,9 +14,9 @@ import pytest
 from examples import BLOB, CANARY, GRADER, graded
 from hypothesis import given
 
-from course_utils.grader import writers
-from course_utils.grader.judge import ERROR, FAILED, OWN_CELL, PARTIAL, STATES, TIMEOUT, TO_DO, Raised, Verdict
-from course_utils.grader.report import build_report, named, read_report, refusal, to_json
+from course_utils.grader.output import classroom, html, platforms, tables, terminal, words
+from course_utils.grader.records import build_report, named, read_report, refusal, to_json
+from course_utils.grader.scoring import ERROR, FAILED, OWN_CELL, PARTIAL, STATES, TIMEOUT, TO_DO, Raised, Verdict
 
 PAYLOADS = [
     "<script>alert(1)</script>",
@@ -48,7 +48,7 @@ def refused(id="walter.ipynb"):
 
 
 def room(*reports):
-    return writers.classroom(reports or [report(), refused()])
+    return classroom.classroom(reports or [report(), refused()])
 
 
 # ------------------------------------------------------------------------------------------------------------- HTML
@@ -80,7 +80,7 @@ class Page(HTMLParser):
 def test_no_page_holds_anything_that_runs(payload):
     bad = hostile(payload)
     found = room(bad, report(), refused(f"{payload.replace('/', '|')}x.ipynb"))
-    for page in (writers.index_page(found), *(writers.learner_page(learner) for learner in found.learners)):
+    for page in (html.index_page(found), *(html.learner_page(learner) for learner in found.learners)):
         parsed = Page(page)
         assert not {"script", "img", "svg", "iframe", "object", "embed", "link", "base", "form"} & set(parsed.tags)
         assert not [name for name, _ in parsed.attributes if name.startswith("on")]
@@ -89,15 +89,15 @@ def test_no_page_holds_anything_that_runs(payload):
         policy = next(value for name, value in parsed.attributes if name == "content" and "default-src" in value)
         assert policy == "default-src 'none'; style-src 'unsafe-inline'"
         assert b"url(" not in page
-    shown = Page(writers.learner_page(writers.classroom([bad]).learners[0])).text
+    shown = Page(html.learner_page(classroom.classroom([bad]).learners[0])).text
     assert payload in shown, "a learner reads what was written, as text"
 
 
 @given(st.text())
 def test_any_text_is_a_page(text):
-    found = writers.classroom([hostile(text)])
-    Page(writers.learner_page(found.learners[0]))
-    Page(writers.index_page(found))
+    found = classroom.classroom([hostile(text)])
+    Page(html.learner_page(found.learners[0]))
+    Page(html.index_page(found))
 
 
 def test_the_class_at_a_glance():
@@ -105,10 +105,10 @@ def test_the_class_at_a_glance():
         report("ben.ipynb"),
         report("anna/03.ipynb", first=Verdict(PARTIAL, Fraction(1, 2), "half"), third=Verdict(FAILED)),
     )
-    page = writers.index_page(room(one, two, refused())).decode()
+    page = html.index_page(room(one, two, refused())).decode()
     text = " ".join(Page(page.encode()).text.split())
     assert "3 learners, 2 exercises, 6 points." in text
-    assert "Isolation full (ZY, NS)" in text
+    assert "Isolation full (FORK, NS)" in text
     assert text.index("90.2 train the head 50 %") < text.index("90.1 freeze the backbone 87 %"), "hardest first"
     assert text.index("anna") < text.index("ben") < text.index("walter")
     assert "it is no JSON; save it again" in text
@@ -153,7 +153,7 @@ def test_what_was_not_handed_in_is_to_do():
     ],
 )
 def test_a_learner_reads_what_was_measured(verdicts, words):
-    page = writers.learner_page(room(report(**verdicts)).learners[0])
+    page = html.learner_page(room(report(**verdicts)).learners[0])
     assert words in " ".join(Page(page).text.split())
     assert CANARY.encode() not in page
 
@@ -164,7 +164,7 @@ NAMES = ["=cmd|' !A0", "+1", "-1", "@SUM(A1)", "\tx", "\rx", 'a,"b"\n;c', "Åse"
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("write", [writers.grades_csv, writers.exercises_csv, writers.lms_csv], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("write", [tables.grades_csv, tables.exercises_csv, tables.lms_csv], ids=lambda f: f.__name__)
 def test_names_survive_and_are_no_formulas(name, write):
     data = write(room(report(f"{name}.ipynb", first=Verdict(FAILED, why="-1 is not 1"))))
     assert data.endswith(b"\r\n")
@@ -175,7 +175,7 @@ def test_names_survive_and_are_no_formulas(name, write):
 
 
 def test_the_table_of_grades():
-    data = writers.grades_csv(room(report(first=Verdict(PARTIAL, Fraction(1, 3), "a third")), refused()))
+    data = tables.grades_csv(room(report(first=Verdict(PARTIAL, Fraction(1, 3), "a third")), refused()))
     anna, walter = csv.DictReader(io.StringIO(data.decode()))
     assert (anna["90.1"], anna["90.2"], anna["total"], anna["max"], anna["percent"]) == ("2.66", "2.00", "4.66", "6.00", "77")
     assert (anna["partial"], anna["passed"], anna["to_do"]) == ("1", "1", "0")
@@ -183,7 +183,7 @@ def test_the_table_of_grades():
 
 
 def test_the_table_of_checks_hides_what_is_hidden():
-    data = writers.exercises_csv(room(report(second=Verdict(FAILED, why=CANARY))))
+    data = tables.exercises_csv(room(report(second=Verdict(FAILED, why=CANARY))))
     assert CANARY not in data.decode()
     rows = list(csv.DictReader(io.StringIO(data.decode())))
     assert [(row["check"], row["hidden"], row["state"]) for row in rows] == [
@@ -197,7 +197,7 @@ def test_the_table_of_checks_hides_what_is_hidden():
 
 
 def test_all_grades_as_json():
-    content = json.loads(writers.grades_json(room(report("<b>.ipynb"), refused())))
+    content = json.loads(tables.grades_json(room(report("<b>.ipynb"), refused())))
     assert [(one["student"]["untrusted"], one["score"], one["max"]) for one in content["learners"]] == [
         ("<b>", 600, 600),
         ("walter", 0, 600),
@@ -208,7 +208,7 @@ def test_all_grades_as_json():
 @pytest.mark.parametrize("payload", [*PAYLOADS, "\x00\x1b\ufffe\ud800"])
 def test_junit_is_xml_and_counts(payload):
     bad = report(f"{payload.replace('/', '|')}.ipynb", first=Verdict(ERROR, why=payload), third=Verdict(FAILED, why=payload))
-    root = ET.fromstring(writers.junit(room(bad, report())))
+    root = ET.fromstring(platforms.junit(room(bad, report())))
     assert (root.get("tests"), root.get("failures"), root.get("errors"), root.get("skipped")) == ("6", "1", "1", "0")
     assert {case.tag for case in root.iter()} == {"testsuites", "testsuite", "testcase", "failure", "error"}
     assert len(root.findall("testsuite")) == 2
@@ -219,25 +219,25 @@ def test_junit_is_xml_and_counts(payload):
 
 def test_the_terminal_gets_no_character_that_steers_it():
     payload = "\x1b]52;c;x\x07\x1b[31m\u202e\x9b\r[bold]"
-    text = writers.terminal(report(first=Verdict(ERROR, why=f"it stopped{payload}"), third=Verdict(FAILED, why="no")))
+    text = terminal.terminal(report(first=Verdict(ERROR, why=f"it stopped{payload}"), third=Verdict(FAILED, why="no")))
     assert all(c == "\n" or c.isprintable() for c in text), repr(text)
     assert "◐ 90.1  freeze the backbone" in text
     assert "        it stopped]52;c;x[31m[bold]" in text
-    assert text.endswith("2 of 6 points; isolation full (ZY, NS)")
-    text = writers.terminal(report(third=Verdict(ERROR, raised=Raised("E\x1b[1m", "a\nb\x07", 3))))
+    assert text.endswith("2 of 6 points; isolation full (FORK, NS)")
+    text = terminal.terminal(report(third=Verdict(ERROR, raised=Raised("E\x1b[1m", "a\nb\x07", 3))))
     assert "        it stopped in line 3 of your cell\n        E[1m: a b\n" in text
 
 
 def test_a_hidden_check_and_a_refusal_in_the_terminal():
-    assert "hidden check 1, not yet: this check runs at grading only" in writers.terminal(report(second=Verdict(FAILED)))
-    assert writers.terminal(refused()) == "not gradable: it is no JSON; save it again"
+    assert "hidden check 1, not yet: this check runs at grading only" in terminal.terminal(report(second=Verdict(FAILED)))
+    assert terminal.terminal(refused()) == "not gradable: it is no JSON; save it again"
 
 
 # ------------------------------------------------------------------------------------------------ Gradescope, GitHub
 
 
 def test_gradescopes_results():
-    result = json.loads(writers.gradescope([report(second=Verdict(FAILED, why=CANARY)), refused()], seconds=3))
+    result = json.loads(platforms.gradescope([report(second=Verdict(FAILED, why=CANARY)), refused()], seconds=3))
     assert CANARY not in str(result)
     assert "score" not in result, "the sum of the tests"
     assert [(test["score"], test["max_score"], test["status"], test["visibility"]) for test in result["tests"]] == [
@@ -248,22 +248,22 @@ def test_gradescopes_results():
     assert {result["output_format"], result["test_output_format"]} == {"text"}
     allowed = {"number", "name", "score", "max_score", "status", "output", "visibility", "extra_data", "tags", "name_format"}
     assert all(test.keys() <= allowed for test in result["tests"])
-    assert json.loads(writers.gradescope([refused()])) | {"score": 0, "tests": []} == json.loads(
-        writers.gradescope([refused()])
+    assert json.loads(platforms.gradescope([refused()])) | {"score": 0, "tests": []} == json.loads(
+        platforms.gradescope([refused()])
     )
-    assert "no notebook" in json.loads(writers.gradescope([]))["output"]
+    assert "no notebook" in json.loads(platforms.gradescope([]))["output"]
 
 
 def test_classroom_50():
     names = {"CLASSROOM": "c", "ASSIGNMENT": "a", "USERNAME": "u", "SUBMISSION_TAG": "submit/1", "MODE": "group"}
-    result = json.loads(writers.classroom50([report(third=Verdict(PARTIAL, Fraction(1, 3)))], names, "2026-01-01T00:00:00Z"))
+    result = json.loads(platforms.classroom50([report(third=Verdict(PARTIAL, Fraction(1, 3)))], names, "2026-01-01T00:00:00Z"))
     assert (result["schema"], result["owner"], result["assignment_type"]) == ("classroom50/result/v1", "u", "group")
     assert (result["score"], result["max-score"]) == (466, 600)
     assert all(type(test["score"]) is int and type(test["passed"]) is bool for test in result["tests"])
 
 
 def test_the_older_classroom_reads_base64():
-    result = json.loads(base64.b64decode(writers.classroom_result([report(third=Verdict(FAILED, why="no"))])))
+    result = json.loads(base64.b64decode(platforms.classroom_result([report(third=Verdict(FAILED, why="no"))])))
     assert (result["version"], result["status"], result["max_score"]) == (1, "fail", 6)
     assert [(test["status"], test["score"]) for test in result["tests"]] == [("pass", 4), ("fail", 0)]
 
@@ -273,28 +273,28 @@ COMMANDS = "x\n::error::forged\r\n::set-output name=a::b\n::stop-commands::token
 
 def test_no_text_can_give_a_command_to_a_workflow():
     bad = report(first=Verdict(TIMEOUT, why=COMMANDS), output=COMMANDS)
-    lines = writers.workflow_commands([bad, refused()])
+    lines = platforms.workflow_commands([bad, refused()])
     assert [line.count("\n") + line.count("\r") for line in lines] == [0, 0]
     assert lines[0].startswith("::error title=90.1::x%0A")
     assert lines[1] == "::error title=not gradable::it is no JSON; save it again"
-    assert writers.in_command("a:b,c%\n", property=True) == "a%3Ab%2Cc%25%0A"
-    summary = writers.markdown([bad]).decode()
+    assert platforms.in_command("a:b,c%\n", property=True) == "a%3Ab%2Cc%25%0A"
+    summary = platforms.markdown([bad]).decode()
     assert not re.search(r"^::", summary, re.MULTILINE)
-    assert len(writers.workflow_commands([bad] * 20)) == 10
+    assert len(platforms.workflow_commands([bad] * 20)) == 10
 
 
 @pytest.mark.parametrize("payload", [*PAYLOADS, "a | b", "[x](javascript:alert(1))"])
 def test_markdown_holds_text_only(payload):
-    row = writers.markdown([report(first=Verdict(FAILED, why=payload))]).decode().splitlines()[2]
+    row = platforms.markdown([report(first=Verdict(FAILED, why=payload))]).decode().splitlines()[2]
     assert len(re.findall(r"(?<!\\)\|", row)) == 5
     assert not re.search(r"(?<!\\)[<\[]", row)
 
 
 def test_every_state_has_a_mark_of_its_own():
-    assert list(writers.MARKS) == list(STATES)
-    assert len(set(writers.MARKS.values())) == len(STATES)
+    assert list(words.MARKS) == list(STATES)
+    assert len(set(words.MARKS.values())) == len(STATES)
 
 
 @pytest.mark.parametrize(("hundredths", "text"), [(0, "0"), (600, "6"), (150, "1.5"), (33, "0.33"), (1005, "10.05")])
 def test_points_as_people_write_them(hundredths, text):
-    assert writers.points(hundredths) == text
+    assert words.points(hundredths) == text

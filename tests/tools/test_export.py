@@ -16,7 +16,7 @@ import yaml
 from answers import right
 
 from course_utils.checks import all_checks, score
-from course_utils.grader.submission import read_answers
+from course_utils.grader.intake.answers import read_answers
 from course_utils.profiles import HOME
 from course_utils.tools import cli
 
@@ -61,7 +61,7 @@ def test_gradescopes_zip(tmp_path, hidden, capsys):
 
 
 def test_equal_courses_give_equal_zips(tmp_path, hidden, monkeypatch):
-    monkeypatch.setattr("course_utils.grader.exports.SHIPPED", ("course_utils/grader/*.py", "notebooks/00*.ipynb"))
+    monkeypatch.setattr("course_utils.tools.export.SHIPPED", ("course_utils/grader/*.py", "notebooks/00*.ipynb"))
     one, two = (export("gradescope", tmp_path / name).read_bytes() for name in ("a.zip", "b.zip"))
     assert one == two
     assert CANARY.encode() not in one
@@ -69,7 +69,7 @@ def test_equal_courses_give_equal_zips(tmp_path, hidden, monkeypatch):
 
 def test_what_gradescope_runs_writes_a_result_even_if_grading_breaks(tmp_path, monkeypatch):
     """The script as it is, with the folders of the platform moved to a place of our own, and no Python there."""
-    monkeypatch.setattr("course_utils.grader.exports.SHIPPED", ("pyproject.toml",))
+    monkeypatch.setattr("course_utils.tools.export.SHIPPED", ("pyproject.toml",))
     out = export("gradescope", tmp_path / "a.zip")
     place = tmp_path / "autograder"
     (place / "course").mkdir(parents=True)

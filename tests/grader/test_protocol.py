@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from course_utils.grader import wire
-from course_utils.grader.wire import DTYPES, PREFIX, WireError, decode, encode, frame_size
+from course_utils.grader.worker import protocol
+from course_utils.grader.worker.protocol import DTYPES, PREFIX, WireError, decode, encode, frame_size
 
 
 def there_and_back(value: Any) -> Any:
@@ -20,7 +20,7 @@ def there_and_back(value: Any) -> Any:
 
 def raw(header: Any, body: bytes = b"") -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return PREFIX.pack(wire.MAGIC, len(text), len(body)) + text + body
+    return PREFIX.pack(protocol.MAGIC, len(text), len(body)) + text + body
 
 
 def framed(data: str, tensors: str = "[]", body: bytes = b"") -> bytes:
@@ -95,8 +95,8 @@ def test_a_value_that_holds_itself_is_refused():
     ("frame", "words"),
     [
         (b"HTTP/1.1 200 OK and more", "no frame"),
-        (PREFIX.pack(b"CGW1", wire.HEADER + 1, 0), "announces"),
-        (PREFIX.pack(b"CGW1", 2, wire.FRAME), "announces"),
+        (PREFIX.pack(b"CGW1", protocol.HEADER + 1, 0), "announces"),
+        (PREFIX.pack(b"CGW1", 2, protocol.FRAME), "announces"),
         (PREFIX.pack(b"CGW1", 2, 2**63), "announces"),
         (framed("1") + b"x", "announced"),
         (framed("1")[:-1], "announced"),
@@ -147,12 +147,12 @@ def at(limit: int, made: Any) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize(
     ("within", "above"),
     [
-        at(wire.DEPTH, lambda n: framed("[" * n + "]" * n)),
-        at(wire.NODES - 1, lambda n: framed(json.dumps([0] * n))),
-        at(wire.STRING, lambda n: framed(json.dumps("x" * n))),
-        at(wire.TENSORS, lambda n: framed("1", json.dumps([{"dtype": "int8", "shape": [0], "bytes": 0}] * n))),
-        at(wire.DIMENSIONS, lambda n: framed("1", json.dumps([{"dtype": "int8", "shape": [1] * n, "bytes": 1}]), b"1")),
-        at(wire.DIGITS - 2, lambda n: framed("9" * n)),
+        at(protocol.DEPTH, lambda n: framed("[" * n + "]" * n)),
+        at(protocol.NODES - 1, lambda n: framed(json.dumps([0] * n))),
+        at(protocol.STRING, lambda n: framed(json.dumps("x" * n))),
+        at(protocol.TENSORS, lambda n: framed("1", json.dumps([{"dtype": "int8", "shape": [0], "bytes": 0}] * n))),
+        at(protocol.DIMENSIONS, lambda n: framed("1", json.dumps([{"dtype": "int8", "shape": [1] * n, "bytes": 1}]), b"1")),
+        at(protocol.DIGITS - 2, lambda n: framed("9" * n)),
     ],
     ids=["depth", "nodes", "string", "tensors", "dimensions", "digits"],
 )

@@ -1,0 +1,1 @@
+"""What was handed in: archives and folders, notebooks, the text of each answer."""

@@ -1,0 +1,86 @@
+"""Tables for spreadsheets, learning platforms and programs: CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from course_utils.grader.output.classroom import Classroom, Learner
+from course_utils.grader.output.words import WORDS, message_of, percent
+from course_utils.grader.records import to_json
+from course_utils.grader.scoring import STATES
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str | int]]) -> bytes:
+    """A CSV file in which no text can be taken for a formula."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow([harmless(name) for name in header])
+    writer.writerows([harmless(value) if isinstance(value, str) else value for value in row] for row in rows)
+    return buffer.getvalue().encode("utf-8", "replace")
+
+
+def harmless(text: str) -> str:
+    text = text.replace("\0", "")
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def grades_csv(room: Classroom) -> bytes:
+    """One row for each learner: points of each exercise, and the sums."""
+    header = ["student", "notebooks", "gradable", *room.exercises, "total", "max", "percent"]
+    header += [state.replace(" ", "_") for state in STATES]
+    return table(header, (grades_row(room, learner) for learner in room.learners))
+
+
+def grades_row(room: Classroom, learner: Learner) -> list[str | int]:
+    exercises, score = room.of(learner), room.score(learner)
+    states = Counter(one.state for one in exercises.values())
+    row: list[str | int] = [learner.student, len(learner.reports), "yes" if learner.gradable else "no"]
+    row += [f"{exercises[id].score / 100:.2f}" for id in room.exercises]
+    row += [f"{score / 100:.2f}", f"{room.max / 100:.2f}", percent(score, room.max)]
+    return row + [states[state] for state in STATES]
+
+
+def exercises_csv(room: Classroom) -> bytes:
+    """One row for each check of each notebook."""
+    header = ("student", "notebook", "exercise", "check", "hidden", "state", "points", "max", "message")
+    rows = []
+    for learner in room.learners:
+        for report in learner.reports:
+            for one in report.exercises:
+                for check in one.checks:
+                    sums = (f"{check.score / 100:.2f}", f"{check.max / 100:.2f}")
+                    told = ("yes" if check.hidden else "no", check.state, *sums, message_of(check))
+                    rows.append((learner.student, report.submission.id.untrusted, one.id, check.id, *told))
+    return table(header, rows)
+
+
+def lms_csv(room: Classroom) -> bytes:
+    """For the grade import of a learning platform, which asks which column is which."""
+    header = ("username", "grade", "maximum", "percentage", "feedback")
+    return table(header, (lms_row(room, learner) for learner in room.learners))
+
+
+def lms_row(room: Classroom, learner: Learner) -> tuple[str, ...]:
+    score, exercises = room.score(learner), room.of(learner)
+    feedback = "; ".join(f"{id}: {WORDS.get(one.state, one.state)}" for id, one in exercises.items())
+    return learner.student, f"{score / 100:.2f}", f"{room.max / 100:.2f}", percent(score, room.max), feedback
+
+
+def grades_json(room: Classroom) -> bytes:
+    """All grades in one file, in hundredths of a point."""
+    learners = [
+        {
+            "student": {"untrusted": learner.student},
+            "page": f"learners/{learner.name}.html",
+            "gradable": learner.gradable,
+            "reasons": [report.reason for report in learner.reports if report.reason],
+            "score": room.score(learner),
+            "max": room.max,
+            "exercises": {id: {"state": one.state, "score": one.score, "max": one.max} for id, one in room.of(learner).items()},
+        }
+        for learner in room.learners
+    ]
+    return to_json({"schema": "course-grades/1", "unit": "1/100", "learners": learners})

@@ -1,0 +1,82 @@
+"""The layers of the sandbox, which of them make a level, and the limits and the user of one box."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[2]
+LAYERS = ("NS", "RO", "TMP", "UID", "CAP", "LL", "SIG", "SC", "RL")
+NEEDS = {"RO": {"NS"}, "TMP": {"NS"}, "CAP": {"NS", "RO"}, "SIG": {"LL"}}
+LEVELS = {"full": frozenset(LAYERS), "basic": frozenset({"UID", "LL", "SIG", "SC", "RL"}), "none": frozenset({"RL"})}
+INSIDE = "/box"  # the work folder, as the box sees it
+GIB = 2**30
+MEMORY, FILE_SIZE, FILES, PROCESSES, WORK_SIZE, WORK_FILES = 4 * GIB, 16 * 2**20, 128, 32, "32m", 2000
+
+
+class NoIsolation(RuntimeError):
+    """This machine cannot give the isolation that is asked for."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one box is made: its layers, its work folder outside, its user, and for how many seconds it may compute."""
+
+    layers: frozenset[str]
+    folder: str
+    uid: int
+    seconds: int = 600
+
+
+def is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def user_for(process: int) -> int:
+    """A user that nobody else is, one for each worker: numbers that distributions leave free."""
+    return 60_580 + process % 600 if is_root() else os.geteuid()
+
+
+def demand_readable(level: str) -> None:
+    """Raise `NoIsolation`, before anything slow is started, if the user of a box cannot read Python, torch or the course.
+
+    With namespaces the folders above them do not matter; without, a Python below root's home is out of reach.
+    """
+    if not is_root() or "UID" not in LEVELS[level] or "NS" in LEVELS[level]:
+        return
+    torch = importlib.util.find_spec("torch")
+    for path in (os.__file__, str(PACKAGE / "__init__.py"), torch and torch.origin):
+        if path and not readable_by(user_for(os.getpid()), path):
+            raise NoIsolation(
+                f"isolation {level!r} gives a box a user of its own, who cannot read {path}: use --isolation full, "
+                "or a Python and a course in a place that all users can read, such as /opt"
+            )
+
+
+def readable_by(uid: int, path: str) -> bool:
+    """Whether the user `uid` can read the file `path`: tried in a process of that user."""
+    child = os.fork()
+    if not child:
+        try:
+            become(uid)
+            os._exit(0 if os.access(path, os.R_OK) else 1)
+        finally:
+            os._exit(2)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def become(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def level_of(layers: Iterable[str]) -> str:
+    """The level that these working layers amount to."""
+    works = set(layers)
+    if works >= {"NS", "RO", "TMP", "CAP", "LL", "SC", "RL"}:
+        return "full"
+    return "basic" if works >= {"SC", "RL"} and ("UID" in works or works >= {"LL", "SIG"}) else "none"

@@ -1,0 +1,154 @@
+"""The life inside a box: run the answer's cells, call the probe, send what it returned."""
+
+from __future__ import annotations
+
+import ast
+import os
+import random
+import re
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from course_utils.errors import STUB
+
+WIRE = 3  # the descriptor by which a box talks
+
+
+def inside(wire: int, output: int) -> None:
+    """The life of a box: take the cells, run them, call the probe once for each case, end when nobody asks any more."""
+    from course_utils.grader.worker.protocol import encode, read_frame
+
+    stream = socket.socket(fileno=seal(wire, output))
+    say(stream, encode("ready", "", None))
+    frame = read_frame(partial(exactly, stream))
+    module = notebook(frame.data["setup"])
+    for source in frame.data["cells"]:
+        say(stream, encode("status", frame.id, outcome(module, source)))
+    probe = None
+    while True:
+        frame = read_frame(partial(exactly, stream))
+        probe = probe or probe_of(frame.data["source"], frame.data["name"])
+        say(stream, case(frame.id, probe, module, frame.data["answer"], frame.data["seed"]))
+
+
+def say(stream: socket.socket, frame: bytes) -> None:
+    """Send a frame, after all that was printed before."""
+    for printed in (sys.stdout, sys.stderr):
+        try:
+            printed.flush()
+        except (OSError, ValueError):  # closed by an answer
+            continue
+    stream.sendall(frame)
+
+
+def seal(wire: int, output: int) -> int:
+    """Keep the wire and the output, nothing else; nothing can be read from standard input."""
+    wire, output = os.dup2(wire, 50, inheritable=False), os.dup2(output, 51, inheritable=False)
+    nothing = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.dup2(wire, WIRE, inheritable=False)
+    os.closerange(WIRE + 1, 4096)
+    sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+    return WIRE
+
+
+def exactly(stream: socket.socket, size: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+        part = stream.recv(size - len(parts))
+        if not part:
+            os._exit(0)  # the grader needs this box no longer
+        parts += part
+    return bytes(parts)
+
+
+class Shell:
+    """What is left of IPython: magics that only concern looks or times do nothing, all others are refused by name."""
+
+    def run_line_magic(self, name: str, line: str, *_: object) -> None:
+        if name not in ("matplotlib", "load_ext", "autoreload", "config", "timeit"):
+            raise RuntimeError(f"%{name} is refused: answers are graded without a notebook's magics")
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"get_ipython().{name} is refused: answers are graded without a notebook")
+
+
+def notebook(setup: list[str]) -> ModuleType:
+    """An empty notebook after its set-up."""
+    module = ModuleType("__main__")
+    sys.modules["__main__"] = module
+    module.__dict__.update(get_ipython=Shell, display=lambda *_, **__: None)
+    for line in setup:
+        exec(compile(line, "<setup>", "exec"), module.__dict__)
+    return module
+
+
+def outcome(module: ModuleType, source: str) -> dict[str, Any]:
+    """Run a cell; what became of it: nothing, or the exception that stopped it."""
+    try:
+        exec(compile(as_python(source), "<answer>", "exec"), module.__dict__)
+    except BaseException as error:
+        return words_of(error)
+    return {}
+
+
+TIMED = re.compile(r"get_ipython\(\)\.run_line_magic\('time', (.*)\)$", re.MULTILINE)
+
+
+def as_python(source: str) -> str:
+    """A cell as Python, line by line: `%time x = f()` is `x = f()`, other magics are calls of the `Shell`."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    above = source[: len(source) - len(source.lstrip())].count("\n")  # empty lines, which IPython takes away
+    text = TransformerManager().transform_cell(source)
+    return "\n" * above + TIMED.sub(lambda found: ast.literal_eval(found[1]) or "pass", text)
+
+
+def words_of(error: BaseException) -> dict[str, Any]:
+    try:
+        text = str(error)
+    except BaseException:
+        text = "no message"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<answer>"]
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == "<answer>" else lines[-1] if lines else None
+    text = text[:2000].encode(errors="replace").decode()
+    blank = type(error) is NotImplementedError and text == STUB
+    return {"name": type(error).__name__[:200], "text": text, "line": line, "blank": blank}
+
+
+def probe_of(source: str, name: str) -> Callable[[Any, Any], Any]:
+    space: dict[str, Any] = {"__name__": "probe"}
+    exec(compile(source, "<probe>", "exec"), space)
+    return space[name]
+
+
+def case(id: str, probe: Callable, module: ModuleType, answer: str, seed: int) -> bytes:
+    """Call the probe once, just as `check` does in the notebook; the frame that says what came of it."""
+    import numpy
+    import torch
+
+    from course_utils.checks.spec import Rng, plain
+    from course_utils.grader.worker.protocol import WireError, encode
+
+    if not hasattr(module, answer):
+        return encode("raised", id, {"missing": True})
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        return encode("evidence", id, plain(probe(getattr(module, answer), Rng(seed))))
+    except WireError as error:
+        return encode("raised", id, {"refused": str(error)[:500]})
+    except TypeError as error:
+        refused = str(error).startswith("your answer")
+        return encode("raised", id, {"refused": str(error)[:500]} if refused else words_of(error))
+    except BaseException as error:
+        return encode("raised", id, words_of(error))
