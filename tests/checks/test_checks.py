@@ -8,6 +8,7 @@ import inspect
 import json
 import math
 import random
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from course_utils.checks import Check, all_checks, check, lesson_module, lessons
 from course_utils.checks.progress import record, verdicts
 from course_utils.checks.spec import Result, Rng, close, failed, mismatch, partial, passed, plain, same
 from course_utils.errors import STUB
+from course_utils.profiles import HOME
 
 WRONG = [answer for id in CHECKS for answer in wrong(id)]
 RIGHT = [answer for id in CHECKS for answer in right(id)]
@@ -355,6 +357,13 @@ def test_the_checks_stay_short():
     """Cases, questions and rules of the exercises, no answers: what a learner's machine needs and nothing else."""
     lines = {lesson: len(inspect.getsource(lesson_module(lesson)).splitlines()) for lesson in LESSONS}
     assert sum(lines.values()) <= 1700 * len(lines) / 7, lines
+
+
+def test_the_readme_quotes_a_check(capsys):
+    text = (HOME / "README.md").read_text(encoding="utf-8")
+    (id,) = re.findall(r"^Exercise (\S+): not yet: ", text, re.MULTILINE)
+    said = {verdict(id, answer.function, capsys) for answer in wrong(id)}
+    assert any(f"\nExercise {id}: {words}\n" in text for words in said)
 
 
 def test_how_long_the_checks_take(capsys):
