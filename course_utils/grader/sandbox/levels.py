@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2]
-LAYERS = ("NS", "RO", "TMP", "UID", "CAP", "LL", "SIG", "SC", "RL")
+LAYERS = {
+    "NS": "own processes, network and mounts (namespaces)",
+    "RO": "everything outside the work folder read-only",
+    "TMP": "a small work folder in memory",
+    "UID": "an own user",
+    "CAP": "no capabilities",
+    "LL": "only named files and no TCP (Landlock)",
+    "SIG": "no signals to others (Landlock)",
+    "SC": "no sockets, mounts, tracing (seccomp)",
+    "RL": "limits on memory, processes, file size, time",
+}
 NEEDS = {"RO": {"NS"}, "TMP": {"NS"}, "CAP": {"NS", "RO"}, "SIG": {"LL"}}
 LEVELS = {"full": frozenset(LAYERS), "basic": frozenset({"UID", "LL", "SIG", "SC", "RL"}), "none": frozenset({"RL"})}
 INSIDE = "/box"  # the work folder, as the box sees it
