@@ -92,6 +92,7 @@ class Check:
     after: tuple[str, ...] = ()
     limit_s: float = 3.0
     parts: tuple[Callable, ...] = ()  # of a check made by `exercise`: its cases and what is asked, which travel
+    seen: Any = None  # of a check made by `exercise`: the pattern of what is asked
 
 
 Said = Any  # what `ask` returned, as plain data
@@ -143,7 +144,7 @@ def exercise(
         wrong = next(chain(together, each), None)
         return passed() if wrong is None else wrong if isinstance(wrong, Result) else failed(wrong)
 
-    return Check(id, answer, title, probe, judge, [Any], points, repeats, after, limit_s, (cases, ask))
+    return Check(id, answer, title, probe, judge, [Any], points, repeats, after, limit_s, (cases, ask), seen)
 
 
 def beside(function: Callable[..., T]) -> Callable[..., T]:

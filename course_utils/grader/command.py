@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import importlib.util
 import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,24 +23,17 @@ from course_utils.grader.grading import Job, grade_upload, make_job
 from course_utils.grader.intake.archive import Upload, read_submissions, safe_name
 from course_utils.grader.output.classroom import Classroom, classroom
 from course_utils.grader.output.html import index_page, learner_page
-from course_utils.grader.output.platforms import classroom50, classroom_result, gradescope, junit, markdown, workflow_commands
+from course_utils.grader.output.platforms import github, gradescope, junit, markdown, workflow_commands
 from course_utils.grader.output.tables import exercises_csv, grades_csv, grades_json, lms_csv
 from course_utils.grader.output.terminal import terminal
-from course_utils.grader.output.words import clean
+from course_utils.grader.output.words import clean, self_reported
+from course_utils.grader.probes import checks_for
 from course_utils.grader.records import Report, named, read_notes, read_report
 from course_utils.grader.runner import grade_many, stored_seed
-from course_utils.grader.sandbox.levels import NoIsolation, level_of
+from course_utils.grader.sandbox.levels import LAYERS, NoIsolation, level_of
 from course_utils.grader.sandbox.selftest import facts
 
 GRADED, SOME_NOT_GRADABLE, OUR_FAULT, NO_ISOLATION = 0, 1, 3, 4
-FILES: dict[str, Callable[[Classroom], bytes]] = {
-    "index.html": index_page,
-    "grades.csv": grades_csv,
-    "exercises.csv": exercises_csv,
-    "lms.csv": lms_csv,
-    "grades.json": grades_json,
-    "junit.xml": junit,
-}
 
 
 def grade(options: argparse.Namespace) -> int:
@@ -97,7 +90,7 @@ def grade_class(uploads: Iterable[Upload], job: Job, options: argparse.Namespace
         faults = grade_many(noted(), job, options.jobs, out, options.scheduler, on_progress=lambda _: bar.update())
     reports = [read_report(path.read_bytes()) for name in names if (path := out / "reports" / f"{name}.json").exists()]
     if reports:
-        write_class(classroom(reports), out)
+        write_class(classroom(reports), job, out)
     return summary(reports, faults, out)
 
 
@@ -110,18 +103,19 @@ def say_how_to_go_on() -> Iterator[None]:
         raise
 
 
-def write_class(room: Classroom, out: Path) -> None:
+def write_class(room: Classroom, job: Job, out: Path) -> None:
     """Write every file of the run, each whole or not at all; pages of learners who are gone are removed."""
-    pages = out / "learners"
-    pages.mkdir(mode=0o700, exist_ok=True)
-    wanted = {f"{learner.name}.html": learner for learner in room.learners}
-    for path in pages.glob("*.html"):
-        if path.name not in wanted:
+    checks = [check for lesson in sorted({id[:2] for id in room.exercises}) for check in checks_for(lesson, job.hidden)]
+    claims = {check.id: parts for check in checks if (parts := self_reported(check))}
+    files = {f"learners/{learner.name}.html": learner_page(learner) for learner in room.learners}
+    for path in (out / "learners").glob("*.html"):
+        if f"learners/{path.name}" not in files:
             path.unlink()
-    for name, learner in wanted.items():
-        write_atomic(pages / name, learner_page(learner))
-    for name, write in FILES.items():
-        write_atomic(out / name, write(room))
+    files |= {"index.html": index_page(room, claims), "exercises.csv": exercises_csv(room, claims), "junit.xml": junit(room)}
+    files |= {"grades.csv": grades_csv(room), "lms.csv": lms_csv(room), "grades.json": grades_json(room)}
+    (out / "learners").mkdir(mode=0o700, exist_ok=True)
+    for name, content in files.items():
+        write_atomic(out / name, content)
 
 
 def summary(reports: list[Report], faults: list[str], out: Path) -> int:
@@ -168,12 +162,12 @@ def to_gradescope(reports: list[Report], options: argparse.Namespace, seconds: i
 
 
 def to_actions(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
-    """Annotations into the log, a table into the step's summary, the result for the classroom into files."""
+    """Annotations into the log, a table into the step's summary, the result into a file and, as base64, the step's output."""
+    result = github(reports)
     print("\n".join(workflow_commands(reports)))
     append(os.environ.get("GITHUB_STEP_SUMMARY"), markdown(reports))
-    append(os.environ.get("GITHUB_OUTPUT"), f"result={classroom_result(reports)}\n".encode())
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    write_atomic(Path(options.out or "result.json"), classroom50(reports, os.environ, now))
+    append(os.environ.get("GITHUB_OUTPUT"), b"result=" + base64.b64encode(result) + b"\n")
+    write_atomic(Path(options.out or "result.json"), result)
 
 
 def append(path: str | None, content: bytes) -> None:
@@ -192,27 +186,13 @@ def show_doctor() -> int:
     """Show which layers of the sandbox work here; not zero if `full` is not reached."""
     found = facts()
     for fact in found:
-        print(
-            f"{'✓' if fact.works else '✗'} {fact.layer:<4} {LAYERS.get(fact.layer, '')}" + (f": {fact.why}" if fact.why else "")
-        )
-        if fact.advice:
-            print(f"       → {fact.advice}")
+        why, advice = fact.why and f": {fact.why}", fact.advice and f"\n       → {fact.advice}"
+        print(f"{'✓' if fact.works else '✗'} {fact.layer:<4} {LAYERS[fact.layer]}{why}{advice}")
     level = level_of(fact.layer for fact in found if fact.works)
     print(f"This machine reaches isolation {level}." + ("" if level == "full" else f"\n{MORE}"))
     return 0 if level == "full" else NO_ISOLATION
 
 
-LAYERS = {
-    "NS": "own processes, network and mounts (namespaces)",
-    "RO": "everything outside the work folder read-only",
-    "TMP": "a small work folder in memory",
-    "CAP": "no capabilities",
-    "LL": "only named files and no TCP (Landlock)",
-    "SIG": "no signals to others (Landlock)",
-    "SC": "no sockets, mounts, tracing (seccomp)",
-    "RL": "limits on memory, processes, file size, time",
-    "UID": "an own user",
-}
 MORE = """To get more, grade in a container of its own:
   docker run --rm --network none --read-only --cap-drop ALL --cap-add SETUID --cap-add SETGID --cap-add CHOWN --cap-add KILL \\
     --security-opt no-new-privileges --pids-limit 256 --memory 8g --tmpfs /tmp -v "$PWD":/course -w /course IMAGE \\

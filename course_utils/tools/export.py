@@ -155,27 +155,14 @@ jobs:
       - uses: actions/upload-artifact@v4
         with: {name: result, path: result.json}
 """
-AUTOGRADER = '''"""For Classroom 50: grades the checkout and writes result.json and release-body.md beside it."""
-
-import subprocess
-import sys
-from pathlib import Path
-
-COURSE = Path(__file__).resolve().parent / "course"  # a clone of the course, with its packages installed
-
-command = [sys.executable, "-m", "course_utils.tools.cli", "grade", str(Path.cwd()), "--to", "actions"]
-subprocess.run([*command, "--out", str(Path.cwd() / "result.json")], cwd=COURSE, check=False)
-Path("release-body.md").write_text("Scores count hundredths of a point.\\n", encoding="utf-8")
-'''
 ACTIONS_README = """# Grading on GitHub
 
 `.github/workflows/grade.yml` grades what a learner pushed, in the sandbox, without any secret. In it, write the name of
 your copy of the course in place of COURSE_REPOSITORY. Put it into a private repository of yours and let the learners'
 repositories call it, for a workflow in a learner's repository is the learner's to change.
 
-The step shows a table of the exercises and up to ten annotations. Its output `result` is what GitHub Classroom's reporter
-read (base64 of JSON), and `result.json` follows the schema classroom50/result/v1, in which scores are whole numbers: they
-count hundredths of a point. `autograder.py` is for Classroom 50: put a clone of the course into `course/` beside it.
+The step shows a table of the exercises and up to ten annotations. `result.json`, which is kept as an artifact, holds the
+points; the step's output `result` is the same in base64, as GitHub Classroom's reporter reads it.
 
 Hidden checks belong into no repository that learners can read.
 """
@@ -183,7 +170,6 @@ Hidden checks belong into no repository that learners can read.
 
 def to_actions(out: Path, hidden: list[Path]) -> None:
     write_text(out / ".github" / "workflows" / "grade.yml", WORKFLOW)
-    write_text(out / "autograder.py", AUTOGRADER)
     write_text(out / "README.md", ACTIONS_README)
 
 

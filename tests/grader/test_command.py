@@ -251,9 +251,9 @@ def test_for_a_workflow(tmp_path, monkeypatch, capsys):
     assert grade(tmp_path, "--to", "actions", "--out", tmp_path / "result.json") == 0
     assert capsys.readouterr().out.startswith("::error title=03.3::")
     assert "| 03.3 predict what moves | ✗ not yet | 0 of 1 |" in (tmp_path / "summary.md").read_text(encoding="utf-8")
-    name, _, value = (tmp_path / "output").read_text().partition("=")
-    assert (name, json.loads(base64.b64decode(value))["status"]) == ("result", "fail")
-    assert json.loads((tmp_path / "result.json").read_text())["score"] == 500
+    name, _, value = (tmp_path / "output").read_bytes().partition(b"=")
+    assert (name, base64.b64decode(value)) == (b"result", (tmp_path / "result.json").read_bytes())
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "fail"
 
 
 # ------------------------------------------------------------------------------------------------------------ doctor
@@ -272,7 +272,3 @@ def test_the_doctor_says_what_works_and_what_to_do(monkeypatch, capsys):
     assert "✗ NS   own processes, network and mounts (namespaces): unshare: EPERM\n       → allow user namespaces" in said
     assert "This machine reaches isolation basic." in said
     assert "docker run --rm --network none" in said
-
-
-def test_every_layer_has_words():
-    assert set(command.LAYERS) <= set(command.LAYERS)

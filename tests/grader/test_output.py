@@ -1,22 +1,37 @@
 """Every form of a report: parsed back, and safe whatever a learner wrote into it."""
 
-import base64
 import csv
 import io
 import json
 import re
 import xml.etree.ElementTree as ET
 from fractions import Fraction
+from functools import partial
 from html.parser import HTMLParser
 
 import hypothesis.strategies as st
 import pytest
 from examples import BLOB, CANARY, GRADER, graded
 from hypothesis import given
+from torch import Tensor
 
+from course_utils.checks import all_checks
+from course_utils.checks.spec import Check
 from course_utils.grader.output import classroom, html, platforms, tables, terminal, words
 from course_utils.grader.records import build_report, named, read_report, refusal, to_json
-from course_utils.grader.scoring import ERROR, FAILED, OWN_CELL, PARTIAL, STATES, TIMEOUT, TO_DO, Raised, Verdict
+from course_utils.grader.scoring import (
+    ERROR,
+    FAILED,
+    OWN_CELL,
+    PARTIAL,
+    PASSED,
+    SKIPPED,
+    STATES,
+    TIMEOUT,
+    TO_DO,
+    Raised,
+    Verdict,
+)
 
 PAYLOADS = [
     "<script>alert(1)</script>",
@@ -80,7 +95,7 @@ class Page(HTMLParser):
 def test_no_page_holds_anything_that_runs(payload):
     bad = hostile(payload)
     found = room(bad, report(), refused(f"{payload.replace('/', '|')}x.ipynb"))
-    for page in (html.index_page(found), *(html.learner_page(learner) for learner in found.learners)):
+    for page in (html.index_page(found, {}), *(html.learner_page(learner) for learner in found.learners)):
         parsed = Page(page)
         assert not {"script", "img", "svg", "iframe", "object", "embed", "link", "base", "form"} & set(parsed.tags)
         assert not [name for name, _ in parsed.attributes if name.startswith("on")]
@@ -97,7 +112,7 @@ def test_no_page_holds_anything_that_runs(payload):
 def test_any_text_is_a_page(text):
     found = classroom.classroom([hostile(text)])
     Page(html.learner_page(found.learners[0]))
-    Page(html.index_page(found))
+    Page(html.index_page(found, {}))
 
 
 def test_the_class_at_a_glance():
@@ -105,13 +120,16 @@ def test_the_class_at_a_glance():
         report("ben.ipynb"),
         report("anna/03.ipynb", first=Verdict(PARTIAL, Fraction(1, 2), "half"), third=Verdict(FAILED)),
     )
-    page = html.index_page(room(one, two, refused())).decode()
+    page = html.index_page(room(one, two, refused()), {"90.1": ["calls", "modes"]}).decode()
     text = " ".join(Page(page.encode()).text.split())
     assert "3 learners, 2 exercises, 6 points." in text
     assert "Isolation full (FORK, NS)" in text
     assert text.index("90.2 train the head 50 %") < text.index("90.1 freeze the backbone 87 %"), "hardest first"
-    assert text.index("anna") < text.index("ben") < text.index("walter")
-    assert "it is no JSON; save it again" in text
+    table = text[text.index("A click on a heading") :]
+    assert table.index("anna") < table.index("ben") < table.index("walter – not gradable, see above")
+    assert "Not gradable: 1 walter.ipynb: it is no JSON; save it again" in text
+    assert "What only the learner's process says" in text
+    assert "90.1: calls, modes" in text
     assert "--o0:0;--o1:1;" in page.replace("\n", ""), "anna is first by name and second by points"
 
 
@@ -134,7 +152,7 @@ def test_what_was_not_handed_in_is_to_do():
         ({"third": Verdict(FAILED, why="the head did not learn")}, "1 of 2 exercises are solved. Next: 90.2, train the head."),
         ({"first": Verdict(TO_DO), "second": Verdict(TO_DO), "third": Verdict(TO_DO)}, "Nothing is solved yet"),
         ({"third": Verdict(FAILED, why="the head did not learn")}, "the head did not learn"),
-        ({"second": Verdict(FAILED, why=CANARY)}, "Hidden check 1, not yet: this check runs at grading only"),
+        ({"second": Verdict(FAILED, why=CANARY)}, "hidden check 1: 0 of 2 points"),
         ({"third": Verdict(ERROR, raised=Raised("KeyError", "'x'", 4))}, "it stopped in line 4 of your cell KeyError: 'x'"),
         (
             {"third": Verdict(ERROR, raised=Raised("NameError", "name 'hepl' is not defined", 2))},
@@ -164,7 +182,9 @@ NAMES = ["=cmd|' !A0", "+1", "-1", "@SUM(A1)", "\tx", "\rx", 'a,"b"\n;c', "Åse"
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("write", [tables.grades_csv, tables.exercises_csv, tables.lms_csv], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "write", [tables.grades_csv, partial(tables.exercises_csv, claims={}), tables.lms_csv], ids=["grades", "exercises", "lms"]
+)
 def test_names_survive_and_are_no_formulas(name, write):
     data = write(room(report(f"{name}.ipynb", first=Verdict(FAILED, why="-1 is not 1"))))
     assert data.endswith(b"\r\n")
@@ -183,13 +203,13 @@ def test_the_table_of_grades():
 
 
 def test_the_table_of_checks_hides_what_is_hidden():
-    data = tables.exercises_csv(room(report(second=Verdict(FAILED, why=CANARY))))
+    data = tables.exercises_csv(room(report(second=Verdict(FAILED, why=CANARY))), {"90.1": ["calls", "modes"]})
     assert CANARY not in data.decode()
     rows = list(csv.DictReader(io.StringIO(data.decode())))
-    assert [(row["check"], row["hidden"], row["state"]) for row in rows] == [
-        ("90.1", "no", "passed"),
-        ("90.1.h1", "yes", "failed"),
-        ("90.2", "no", "passed"),
+    assert [(row["check"], row["hidden"], row["state"], row["self_reported"]) for row in rows] == [
+        ("90.1", "no", "passed", "calls modes"),
+        ("90.1.h1", "yes", "failed", ""),
+        ("90.2", "no", "passed", ""),
     ]
 
 
@@ -214,6 +234,17 @@ def test_junit_is_xml_and_counts(payload):
     assert len(root.findall("testsuite")) == 2
 
 
+def test_who_reads_junit_sees_a_refused_notebook_fail():
+    """A suite without tests would be green."""
+    root = ET.fromstring(platforms.junit(room(report(), refused())))
+    assert [(suite.get("name"), suite.get("tests"), suite.get("errors")) for suite in root] == [
+        ("anna/03.ipynb", "3", "0"),
+        ("walter.ipynb", "1", "1"),
+    ]
+    assert root.find(".//error").get("message") == "it is no JSON; save it again"
+    assert (root.get("tests"), root.get("errors")) == ("4", "1")
+
+
 # --------------------------------------------------------------------------------------------------------- terminal
 
 
@@ -228,9 +259,61 @@ def test_the_terminal_gets_no_character_that_steers_it():
     assert "        it stopped in line 3 of your cell\n        E[1m: a b\n" in text
 
 
-def test_a_hidden_check_and_a_refusal_in_the_terminal():
-    assert "hidden check 1, not yet: this check runs at grading only" in terminal.terminal(report(second=Verdict(FAILED)))
+def test_a_refusal_in_the_terminal():
     assert terminal.terminal(refused()) == "not gradable: it is no JSON; save it again"
+
+
+# --------------------------------------------------------------------------------------------------- hidden checks
+
+HIDDEN = {
+    "passed": Verdict(PASSED, Fraction(1)),
+    "fails": Verdict(FAILED, why=CANARY),
+    "stops": Verdict(ERROR, why=CANARY, raised=Raised(CANARY, CANARY, 3)),
+    "late": Verdict(TIMEOUT, why=CANARY),
+    "waits": Verdict(SKIPPED, why=CANARY),
+}
+PUBLIC = [Verdict(PASSED, Fraction(1)), Verdict(PARTIAL, Fraction(1, 2), "half")]
+
+
+def every_form(one) -> dict[str, bytes]:
+    """All that people and platforms read of a class with one report."""
+    found = room(one)
+    return {
+        "page": html.learner_page(found.learners[0]),
+        "index": html.index_page(found, {}),
+        "grades.csv": tables.grades_csv(found),
+        "exercises.csv": tables.exercises_csv(found, {}),
+        "lms.csv": tables.lms_csv(found),
+        "grades.json": tables.grades_json(found),
+        "junit": platforms.junit(found),
+        "gradescope": platforms.gradescope([one]),
+        "classroom": platforms.github([one]),
+        "commands": "\n".join(platforms.workflow_commands([one])).encode(),
+        "markdown": platforms.markdown([one]),
+        "terminal": terminal.terminal(one).encode(),
+    }
+
+
+@pytest.mark.parametrize("public", PUBLIC, ids=lambda verdict: verdict.state)
+def test_of_a_hidden_check_only_its_points_can_be_read(public):
+    """No form tells an answer that fails from one that stops, is late or waits: one bit of the probe's text for each try."""
+    forms = {name: every_form(report(first=public, second=verdict)) for name, verdict in HIDDEN.items()}
+    assert forms["fails"] == forms["stops"] == forms["late"] == forms["waits"]
+    for name, text in forms["passed"].items():
+        assert CANARY.encode() not in text + forms["fails"][name]
+        assert name == "lms.csv" or b"hidden check 1" not in text.lower() or b"2 of 2 points" in text
+    said = terminal.terminal(report(first=public, second=HIDDEN["late"]))
+    assert "        hidden check 1: 0 of 2 points\n" in said
+
+
+def test_a_page_says_the_same_of_a_hidden_check_that_passes_and_one_that_stops_but_for_points():
+    """An answer that is partly right either way: all words are equal once the numbers are gone."""
+    pages = [
+        html.learner_page(room(report(first=Verdict(PARTIAL, Fraction(1, 2), "half"), second=second)).learners[0]).decode()
+        for second in (HIDDEN["passed"], HIDDEN["stops"])
+    ]
+    one, other = (re.sub(r"[\d.]+", "#", page) for page in pages)
+    assert one == other
 
 
 # ------------------------------------------------------------------------------------------------ Gradescope, GitHub
@@ -254,18 +337,18 @@ def test_gradescopes_results():
     assert "no notebook" in json.loads(platforms.gradescope([]))["output"]
 
 
-def test_classroom_50():
-    names = {"CLASSROOM": "c", "ASSIGNMENT": "a", "USERNAME": "u", "SUBMISSION_TAG": "submit/1", "MODE": "group"}
-    result = json.loads(platforms.classroom50([report(third=Verdict(PARTIAL, Fraction(1, 3)))], names, "2026-01-01T00:00:00Z"))
-    assert (result["schema"], result["owner"], result["assignment_type"]) == ("classroom50/result/v1", "u", "group")
-    assert (result["score"], result["max-score"]) == (466, 600)
-    assert all(type(test["score"]) is int and type(test["passed"]) is bool for test in result["tests"])
-
-
-def test_the_older_classroom_reads_base64():
-    result = json.loads(base64.b64decode(platforms.classroom_result([report(third=Verdict(FAILED, why="no"))])))
+def test_githubs_result():
+    result = json.loads(platforms.github([report(third=Verdict(FAILED, why="no")), refused()]))
     assert (result["version"], result["status"], result["max_score"]) == (1, "fail", 6)
-    assert [(test["status"], test["score"]) for test in result["tests"]] == [("pass", 4), ("fail", 0)]
+    assert [(test["status"], test["score"]) for test in result["tests"]] == [("pass", 4), ("fail", 0), ("error", 0)]
+    assert result["tests"][2] == {
+        "name": "walter.ipynb",
+        "status": "error",
+        "score": 0,
+        "message": "it is no JSON; save it again",
+    }
+    assert json.loads(platforms.github([report()]))["status"] == "pass"
+    assert json.loads(platforms.github([]))["status"] == "fail", "nothing was handed in"
 
 
 COMMANDS = "x\n::error::forged\r\n::set-output name=a::b\n::stop-commands::token"
@@ -288,6 +371,18 @@ def test_markdown_holds_text_only(payload):
     row = platforms.markdown([report(first=Verdict(FAILED, why=payload))]).decode().splitlines()[2]
     assert len(re.findall(r"(?<!\\)\|", row)) == 5
     assert not re.search(r"(?<!\\)[<\[]", row)
+
+
+def test_what_of_the_evidence_is_self_reported():
+    """Found in the pattern of each check: flags, counts and texts beside what was returned."""
+    found = {id: words.self_reported(check) for id, check in all_checks().items()}
+    assert found["04.1"] == ["before", "counts", "left"]
+    assert found["03.3"] == found["06.3"] == [], "returned values only"
+    assert all("after" in parts for id, parts in found.items() if id in ("01.1", "02.1", "05.1", "06.1")), "a look"
+    hidden = [
+        Check("03.1.h1", "f", "", None, None, pattern) for pattern in ({"after": {str: Tensor}}, bool, [(float, str | None)])
+    ]
+    assert [words.self_reported(check) for check in hidden] == [[], ["evidence"], ["evidence"]]
 
 
 def test_every_state_has_a_mark_of_its_own():

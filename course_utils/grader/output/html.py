@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import jinja2
 
 from course_utils.grader.output.classroom import Classroom, Learner
-from course_utils.grader.output.words import MARKS, WORDS, clean, message_of, percent, points, titles
+from course_utils.grader.output.words import MARKS, WORDS, clean, error_line, message_of, percent, points, titles
 from course_utils.grader.records import ExerciseReport
 from course_utils.grader.scoring import PASSED
 
@@ -26,7 +26,14 @@ def pages() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"points": points, "clean": clean}
-    found.globals |= {"marks": MARKS, "words": WORDS, "titles": titles(), "percent": percent, "message_of": message_of}
+    found.globals |= {
+        "marks": MARKS,
+        "words": WORDS,
+        "titles": titles(),
+        "percent": percent,
+        "message_of": message_of,
+        "error_line": error_line,
+    }
     return found
 
 
@@ -43,13 +50,18 @@ def learner_page(learner: Learner) -> bytes:
     )
 
 
-def index_page(room: Classroom) -> bytes:
-    """The class at a glance. Rows change places by style alone: each carries its place in every order."""
+def index_page(room: Classroom, claims: Mapping[str, Sequence[str]]) -> bytes:
+    """The class at a glance; `claims` names what of the evidence is self-reported, by check.
+
+    Rows change places by style alone: each carries its place in every order.
+    """
     rows = [(learner, room.of(learner)) for learner in room.learners]
     names = [unicodedata.normalize("NFKD", learner.student).casefold() for learner, _ in rows]
     orders = [ranks(names), ranks([-room.score(learner) for learner, _ in rows])]
     orders += [ranks([exercises[id].score for _, exercises in rows]) for id in room.exercises]
-    return page("index.html", room=room, rows=rows, orders=list(zip(*orders, strict=True)), hardest=hardest(room))
+    ordered = list(zip(*orders, strict=True))
+    refused = [report for learner in room.learners for report in learner.reports if not report.gradable]
+    return page("index.html", room=room, rows=rows, orders=ordered, hardest=hardest(room), refused=refused, claims=claims)
 
 
 def ranks(keys: Sequence[Any]) -> list[int]:

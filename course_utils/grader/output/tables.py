@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from course_utils.grader.output.classroom import Classroom, Learner
-from course_utils.grader.output.words import WORDS, message_of, percent
+from course_utils.grader.output.words import WORDS, message_of, percent, shown
 from course_utils.grader.records import to_json
 from course_utils.grader.scoring import STATES
 
@@ -43,18 +43,19 @@ def grades_row(room: Classroom, learner: Learner) -> list[str | int]:
     return row + [states[state] for state in STATES]
 
 
-def exercises_csv(room: Classroom) -> bytes:
-    """One row for each check of each notebook."""
-    header = ("student", "notebook", "exercise", "check", "hidden", "state", "points", "max", "message")
-    rows = []
-    for learner in room.learners:
-        for report in learner.reports:
-            for one in report.exercises:
-                for check in one.checks:
-                    sums = (f"{check.score / 100:.2f}", f"{check.max / 100:.2f}")
-                    told = ("yes" if check.hidden else "no", check.state, *sums, message_of(check))
-                    rows.append((learner.student, report.submission.id.untrusted, one.id, check.id, *told))
-    return table(header, rows)
+def exercises_csv(room: Classroom, claims: Mapping[str, Sequence[str]]) -> bytes:
+    """One row for each check of each notebook; `claims` names what of its evidence is self-reported, by check."""
+    header = ("student", "notebook", "exercise", "check", "hidden", "state", "points", "max", "self_reported", "message")
+    return table(header, (row for learner in room.learners for row in exercises_rows(learner, claims)))
+
+
+def exercises_rows(learner: Learner, claims: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
+    for report in learner.reports:
+        for one in report.exercises:
+            for check in one.checks:
+                sums = (f"{check.score / 100:.2f}", f"{check.max / 100:.2f}", " ".join(claims.get(check.id, ())))
+                known = (one.id, check.id, "yes" if check.hidden else "no", shown(check), *sums, message_of(check))
+                yield (learner.student, report.submission.id.untrusted, *known)
 
 
 def lms_csv(room: Classroom) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from course_utils.grader.output.words import MARKS, WORDS, clean, message_of, points
+from course_utils.grader.output.words import MARKS, clean, error_line, message_of, points
 from course_utils.grader.records import Report
 from course_utils.grader.scoring import PASSED, TO_DO
 
@@ -15,11 +15,10 @@ def terminal(report: Report) -> str:
     for one in report.exercises:
         lines.append(f"{MARKS[one.state]} {one.id}  {one.title:<40} {points(one.score):>5} of {points(one.max)}")
         for check in one.checks:
-            title = f"{check.title}, {WORDS.get(check.state, check.state)}: " if check.hidden else ""
-            if check.state not in (PASSED, TO_DO):
-                lines.append(f"        {title}{message_of(check)}")
+            if check.hidden or check.state not in (PASSED, TO_DO):
+                lines.append(f"        {message_of(check)}")
             if check.error:
-                lines.append(f"        {check.error.name.untrusted}: {check.error.text.untrusted}".replace("\n", " ")[:500])
+                lines.append(f"        {error_line(check)}".replace("\n", " ")[:500])
     lines += [f"  remark: {flag}" for flag in report.flags]
     layers = f" ({', '.join(report.grader.layers)})" if report.grader.layers else ""
     lines.append(f"{points(report.score)} of {points(report.max)} points; isolation {report.grader.isolation}{layers}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache
+from typing import Any, get_args
 
 from course_utils.checks import advice
+from course_utils.checks.spec import Check
 from course_utils.grader.intake.answers import blank_cells
-from course_utils.grader.records import CheckReport
+from course_utils.grader.records import CheckReport, ExerciseReport
 from course_utils.grader.scoring import ERROR, FAILED, OWN_CELL, PARTIAL, PASSED, SKIPPED, TIMEOUT, TO_DO, missing_name
 
 MARKS = {PASSED: "✓", PARTIAL: "◐", FAILED: "✗", ERROR: "!", TIMEOUT: "∞", SKIPPED: "↷", TO_DO: "·"}
@@ -37,13 +39,47 @@ def clean(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
 
 
+def shown(check: CheckReport) -> str:
+    """The state of a check that anybody may see: a hidden one's says no more than its points."""
+    by_points = PASSED if check.score == check.max else PARTIAL if check.score else FAILED
+    return by_points if check.hidden else check.state
+
+
 def message_of(check: CheckReport) -> str:
-    """What the learner reads about one check, in a sentence."""
-    if check.hidden and check.state in WORDS and check.state != PASSED:
-        return "this check runs at grading only; try your function on inputs of other sizes"
+    """What the learner reads about one check, in a sentence; of a hidden one the points."""
+    if check.hidden:
+        return f"{check.title}: {points(check.score)} of {points(check.max)} points"
     if check.error and check.message in ("", OWN_CELL):
         place = f" in line {check.error.line} of your cell" if check.error.line else ""
         missing = missing_name(check.error.text.untrusted)
         why = check.message or ("is it spelt right?" if missing else advice(check.error.text.untrusted))
         return f"it stopped{place}" + (f" because `{missing}` is missing" if missing else "") + (f": {why}" if why else "")
     return check.message
+
+
+def error_line(check: CheckReport) -> str:
+    """The exception that stopped an answer, in the words of the learner's own code."""
+    return f"{check.error.name.untrusted}: {check.error.text.untrusted}".removesuffix(": ") if check.error else ""
+
+
+def told(one: ExerciseReport) -> str:
+    """What the learner reads about all checks of one exercise, in a line."""
+    return "; ".join(filter(None, map(message_of, one.checks)))
+
+
+def self_reported(check: Check) -> list[str]:
+    """The parts of a check's evidence, by key, that are only what the learner's process says about itself.
+
+    These are flags, counts and texts (modes, calls, what was opened) beside what the answer returned. They have few values, so
+    they are easily invented; tensors and results must be those of the judge's own run.
+    """
+    pattern = check.evidence if check.seen is None else check.seen
+    parts = pattern if isinstance(pattern, dict) else {"returned" if check.parts else "evidence": pattern}
+    return sorted(str(key) for key, part in parts.items() if key != "returned" and has_words(part))
+
+
+def has_words(pattern: Any) -> bool:
+    """Whether a pattern of evidence has a place for a flag, a count or a text."""
+    if isinstance(pattern, dict | list | tuple):
+        return any(map(has_words, pattern.values() if isinstance(pattern, dict) else pattern))
+    return any(kind in (bool, int, str) for kind in get_args(pattern) or [pattern])
