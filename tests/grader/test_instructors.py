@@ -2,10 +2,15 @@
 
 import json
 import re
+import shlex
+import shutil
 
 import pytest
 
+import course_utils.grader as package
 from course_utils.grader import grading
+from course_utils.grader.intake.answers import read_answers
+from course_utils.grader.intake.archive import read_submissions
 from course_utils.grader.records import read_notes, read_report
 from course_utils.profiles import HOME
 
@@ -49,3 +54,23 @@ def test_the_hidden_check_of_the_page_fails_an_answer_that_compares_the_beginnin
     assert (check.id, check.state, check.score, check.max) == ("03.1.h1", "failed", 0, 200)
     assert b"look at block10" not in body
     assert "only block1 should learn, but look at block10.weight" in str(read_notes(notes))
+
+
+def test_the_wall_is_drawn_as_the_package_draws_it():
+    (drawing,) = re.findall(r"```text\n(.*?)\n```", TEXT, re.DOTALL)
+    assert f"\n\n{drawing}\n\n" in package.__doc__
+
+
+def test_the_solutions_are_tried_as_one_learner(tmp_path, monkeypatch):
+    """The commands of the page make a class of one, who hands in every lesson."""
+    monkeypatch.chdir(tmp_path)
+    (lines,) = re.findall(r"as one learner.*?```sh\n(.*?)```", TEXT, re.DOTALL)
+    make, copy, grade = map(shlex.split, lines.splitlines())
+    folder = tmp_path / make[-1]
+    folder.mkdir(parents=True)
+    assert (make[:2], copy[0], copy[2], grade[:3]) == (["mkdir", "-p"], "cp", make[2], ["course", "grade", folder.parent.name])
+    for path in HOME.glob(copy[1]):
+        shutil.copy(path, folder)
+    uploads = list(read_submissions(tmp_path / grade[2]))
+    assert {upload.student for upload in uploads} == {"solutions"}
+    assert [read_answers(upload.blob).lesson for upload in uploads] == [f"{number:02}" for number in range(7)]
