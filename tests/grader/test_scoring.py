@@ -202,7 +202,7 @@ def test_the_courses_own_checks_can_be_ordered():
 @pytest.mark.parametrize("id", all_checks())
 def test_what_a_check_asks_fits_a_frame_twice(id, monkeypatch):
     """With room to spare, so that an answer which returns a little more is judged and not cut off."""
-    for limit in ("FRAME", "HEADER", "NODES", "TENSORS"):
+    for limit in ("FRAME", "TREE", "NODES", "STRING"):
         monkeypatch.setattr(protocol, limit, getattr(protocol, limit) // 2)
     one = all_checks()[id]
     frame = protocol.encode("evidence", "a" * 32, plain(one.probe(answers.answer_of(id), Rng(1))))

@@ -10,7 +10,6 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -21,17 +20,17 @@ WIRE = 3  # the descriptor by which a box talks
 
 def inside(wire: int, output: int) -> None:
     """The life of a box: take the cells, run them, call the probe once for each case, end when nobody asks any more."""
-    from course_utils.grader.worker.protocol import encode, read_frame
+    from course_utils.grader.worker.protocol import encode
 
     stream = socket.socket(fileno=seal(wire, output))
     say(stream, encode("ready", "", None))
-    frame = read_frame(partial(exactly, stream))
+    frame = next_frame(stream)
     module = notebook(frame.data["setup"])
     for source in frame.data["cells"]:
         say(stream, encode("status", frame.id, outcome(module, source)))
     probe = None
     while True:
-        frame = read_frame(partial(exactly, stream))
+        frame = next_frame(stream)
         probe = probe or probe_of(frame.data["source"], frame.data["name"])
         say(stream, case(frame.id, probe, module, frame.data["answer"], frame.data["seed"]))
 
@@ -58,6 +57,13 @@ def seal(wire: int, output: int) -> int:
     sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
     return WIRE
+
+
+def next_frame(stream: socket.socket) -> Any:
+    from course_utils.grader.worker.protocol import PREFIX, decode, frame_size
+
+    start = exactly(stream, PREFIX.size)
+    return decode(start + exactly(stream, (frame_size(start) or 0) - PREFIX.size))
 
 
 def exactly(stream: socket.socket, size: int) -> bytes:
