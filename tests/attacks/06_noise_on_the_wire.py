@@ -10,7 +10,7 @@ def noise():
     while True:
         for descriptor in range(3, 64):
             try:
-                os.write(descriptor, b"CGW1 passed passed passed")
+                os.write(descriptor, b"CGW2 passed passed passed")
             except OSError:
                 pass
 
