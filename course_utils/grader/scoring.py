@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,22 +10,15 @@ from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-import numpy as np
-import torch
-
 from course_utils.checks import in_passing
-from course_utils.checks.spec import Check, Rng, mismatch
+from course_utils.checks.spec import Check, Rng, failed, mismatch
 from course_utils.errors import unknown
+from course_utils.rng import seed_all
 
-PASSED, PARTIAL, FAILED, ERROR, TIMEOUT, SKIPPED, TO_DO = STATES = (
-    "passed",
-    "partial",
-    "failed",
-    "error",
-    "timeout",
-    "skipped",
-    "to do",
-)
+STATES = ("passed", "partial", "failed", "error", "timeout", "skipped", "to do")
+PASSED, PARTIAL, FAILED, ERROR, TIMEOUT, SKIPPED, TO_DO = STATES
+UNMARKED = "we could not mark this; your instructor has been told"
+LONGEST = 2000  # characters of a judge's words: they may quote what an answer gave
 
 
 @dataclass(frozen=True)
@@ -69,15 +61,9 @@ class Verdict:
 
 def judge_exercise(check: Check, evidence: Sequence[Evidence | Failure]) -> Verdict:
     """The verdict on one check from all its cases: the smallest share counts, with the words of the first that has it."""
-    if not evidence:
-        return Verdict(TO_DO)
-    worst = Verdict(PASSED, Fraction(1))
+    worst = Verdict(PASSED, Fraction(1)) if evidence else Verdict(TO_DO)
     for case in evidence:
-        verdict = (
-            Verdict(case.state, why=case.why, raised=case.raised) if isinstance(case, Failure) else judge_case(check, case)
-        )
-        if verdict.share < worst.share:
-            worst = verdict
+        worst = min(worst, judge_case(check, case), key=lambda verdict: verdict.share)  # the first of equals
         if not worst.share:
             break
     return worst
@@ -103,24 +89,25 @@ def explained(verdict: Verdict, is_elsewhere: Callable[[str], bool]) -> Verdict:
     return replace(verdict, why=f"{verdict.why}; {OWN_CELL}" if verdict.why else OWN_CELL)
 
 
-def judge_case(check: Check, evidence: Evidence) -> Verdict:
-    why = mismatch(evidence.data, check.evidence)
-    if why:
-        return Verdict(FAILED, why=why)
+def judge_case(check: Check, case: Evidence | Failure) -> Verdict:
+    """The verdict on one case. A judge that stops is our fault and concerns this check alone; the notes say where it did."""
+    if isinstance(case, Failure):
+        return Verdict(case.state, why=case.why, raised=case.raised)
     try:
         with in_passing():
-            random.seed(evidence.seed)
-            np.random.seed(evidence.seed % 2**32)
-            torch.default_generator.manual_seed(evidence.seed)
-            result = check.judge(evidence.data, Rng(evidence.seed))
+            seed_all(case.seed)
+            why = mismatch(case.data, check.evidence)
+            result = failed(why) if why else check.judge(case.data, Rng(case.seed))
+        share = min(max(Fraction(result.share), Fraction(0)), Fraction(1))
+        state = PASSED if share == 1 else PARTIAL if share else FAILED
+        return Verdict(state, share, shortened(result.why), note=shortened(result.note))
     except Exception:
         fault = f"the judge of {check.id} stopped: {traceback.format_exc(limit=-2)}"
-        return Verdict(
-            ERROR, why="the check stopped on the values that your answer gives; your instructor sees why", fault=fault
-        )
-    share = min(max(Fraction(result.share), Fraction(0)), Fraction(1))
-    state = PASSED if share == 1 else PARTIAL if share else FAILED
-    return Verdict(state, share, result.why, note=result.note)
+        return Verdict(ERROR, why=UNMARKED, fault=shortened(fault))
+
+
+def shortened(words: str) -> str:
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
 
 
 # --------------------------------------------------------------------------------------------- exercises, dependencies
@@ -173,11 +160,15 @@ def in_order(checks: Iterable[Check]) -> list[Check]:
 
 
 def settle(checks: Iterable[Check], verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
-    """The verdicts by check id, where a check whose `after` was neither passed nor partly right is skipped."""
+    """The verdicts by check id, where a check whose `after` was neither passed nor partly right is skipped.
+
+    An exercise that we could not mark holds nobody up.
+    """
     settled: dict[str, Verdict] = {}
     for check in in_order(checks):
         before = {id: [one for other, one in settled.items() if exercise_of(other) == id] for id in check.after}
         waits = [id for id, found in before.items() if state_of(found) not in (PASSED, PARTIAL)]
+        waits = [id for id in waits if not any(one.fault for one in before[id])]
         skipped = waits and verdicts[check.id].state != TO_DO
         settled[check.id] = Verdict(SKIPPED, why=f"waits for {', '.join(waits)}") if skipped else verdicts[check.id]
     return settled

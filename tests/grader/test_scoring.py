@@ -21,6 +21,7 @@ from course_utils.grader.scoring import (
     STATES,
     TIMEOUT,
     TO_DO,
+    UNMARKED,
     Evidence,
     Failure,
     Raised,
@@ -101,11 +102,41 @@ def test_an_answer_that_needs_another_cell_is_told_so(verdict, why):
     assert replace(told, why=verdict.why) == verdict
 
 
-def test_a_judge_that_stops_is_our_fault_and_earns_nothing():
-    verdict = judge_exercise(check(), [Evidence(-1, 1)])
-    assert (verdict.state, verdict.share) == (ERROR, 0)
-    assert "ZeroDivisionError: in the judge" in verdict.fault
-    assert "ZeroDivisionError" not in verdict.why
+def endless(data, rng):
+    return endless(data, rng)
+
+
+def greedy(data, rng):
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("judge", "error"),
+    [
+        (judge_number, "ZeroDivisionError: in the judge"),
+        (endless, "RecursionError"),
+        (greedy, "MemoryError"),
+        (lambda data, rng: None, "AttributeError"),
+        (lambda data, rng: partial("much", ""), "ValueError"),
+        (lambda data, rng: failed(None), "TypeError"),
+        (lambda data, rng: [] + "x" * 10**6, "TypeError"),
+    ],
+)
+def test_a_judge_that_stops_is_our_fault_and_earns_nothing(judge, error):
+    """However it stops, it says so in our words; what it said itself is for the instructor, and is not long."""
+    verdict = judge_exercise(replace(check(), judge=judge), [Evidence(-1, 1)])
+    assert (verdict.state, verdict.share, verdict.why) == (ERROR, 0, UNMARKED)
+    assert "the judge of 90.1 stopped: Traceback" in verdict.fault
+    assert error in verdict.fault
+    assert len(verdict.fault) < 3000
+
+
+def test_words_that_quote_much_are_cut():
+    quoting = replace(check(), evidence=str, judge=lambda data, rng: failed(f"you return {data!r}", note=data))
+    verdict = judge_exercise(quoting, [Evidence("x" * 65_000, 1)])
+    assert verdict.why.startswith("you return 'xxx")
+    assert len(verdict.why) < 3000
+    assert len(verdict.note) < 3000
 
 
 @pytest.mark.parametrize(("share", "counted"), [(Fraction(5), 1), (Fraction(-1), 0)])
@@ -174,6 +205,8 @@ def test_what_waits_for_an_exercise_that_is_not_solved_is_skipped():
         "90.1": (SKIPPED, "waits for 90.3"),
         "90.2": (SKIPPED, "waits for 90.1"),
     }
+    unmarked = verdicts | {"90.3": Verdict(ERROR, why=UNMARKED, fault="a judge stopped"), "90.3.h1": Verdict(FAILED)}
+    assert settle(checks, unmarked)["90.1"].state == PASSED  # our fault holds nobody up
     assert settle(checks, verdicts | {"90.3": Verdict(PARTIAL, Fraction(1, 9))})["90.1"].state == PASSED
 
 
