@@ -10,7 +10,6 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,7 +23,7 @@ from course_utils.grader.intake.archive import Upload, read_submissions, safe_na
 from course_utils.grader.output.classroom import Classroom, classroom
 from course_utils.grader.output.html import index_page, learner_page
 from course_utils.grader.output.platforms import github, gradescope, junit, markdown, workflow_commands
-from course_utils.grader.output.tables import exercises_csv, grades_csv, grades_json, lms_csv
+from course_utils.grader.output.tables import exercises_csv, grades_csv, lms_csv
 from course_utils.grader.output.terminal import terminal
 from course_utils.grader.output.words import clean, self_reported
 from course_utils.grader.probes import checks_for
@@ -86,21 +85,16 @@ def grade_class(uploads: Iterable[Upload], job: Job, options: argparse.Namespace
             names.append(safe_name(upload.name))
             yield upload
 
-    with tqdm(desc="graded", unit="notebook", disable=None) as bar, say_how_to_go_on():
-        faults = grade_many(noted(), job, options.jobs, out, options.scheduler, on_progress=lambda _: bar.update())
+    try:
+        with tqdm(desc="graded", unit="notebook", disable=None) as bar:
+            faults = grade_many(noted(), job, options.jobs, out, options.scheduler, on_progress=lambda _: bar.update())
+    except KeyboardInterrupt:
+        print("\nstopped; the same command again goes on from here", file=sys.stderr)
+        raise
     reports = [read_report(path.read_bytes()) for name in names if (path := out / "reports" / f"{name}.json").exists()]
     if reports:
         write_class(classroom(reports), job, out)
     return summary(reports, faults, out)
-
-
-@contextmanager
-def say_how_to_go_on() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        print("\nstopped; the same command again goes on from here", file=sys.stderr)
-        raise
 
 
 def write_class(room: Classroom, job: Job, out: Path) -> None:
@@ -112,7 +106,7 @@ def write_class(room: Classroom, job: Job, out: Path) -> None:
         if f"learners/{path.name}" not in files:
             path.unlink()
     files |= {"index.html": index_page(room, claims), "exercises.csv": exercises_csv(room, claims), "junit.xml": junit(room)}
-    files |= {"grades.csv": grades_csv(room), "lms.csv": lms_csv(room), "grades.json": grades_json(room)}
+    files |= {"grades.csv": grades_csv(room), "lms.csv": lms_csv(room)}
     (out / "learners").mkdir(mode=0o700, exist_ok=True)
     for name, content in files.items():
         write_atomic(out / name, content)

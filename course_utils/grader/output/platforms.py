@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from course_utils.grader.output.classroom import Classroom
-from course_utils.grader.output.words import MARKS, WORDS, clean, error_line, message_of, points, shown, told
+from course_utils.grader.output.terminal import terminal
+from course_utils.grader.output.words import WORDS, clean, error_line, message_of, shown, told
 from course_utils.grader.records import CheckReport, ExerciseReport, Report
 from course_utils.grader.scoring import ERROR, FAILED, PARTIAL, PASSED, SKIPPED, TIMEOUT, TO_DO
 
@@ -46,9 +47,7 @@ def gradescope(reports: Sequence[Report], seconds: int = 0) -> bytes:
     remarks = [f"{name_of(report)}: {remark}" for report in reports for remark in (report.reason, *report.flags) if remark]
     result: dict[str, Any] = {
         "output": clean("\n".join(remarks)) if reports else "there is no notebook in this submission",
-        "output_format": "text",
-        "test_output_format": "text",
-        "test_name_format": "text",
+        **dict.fromkeys(("output_format", "test_output_format", "test_name_format"), "text"),
         "visibility": "visible",
         "stdout_visibility": "hidden",
         "execution_time": seconds,
@@ -107,17 +106,6 @@ def in_command(text: str, property: bool = False) -> str:
 
 
 def markdown(reports: Sequence[Report]) -> bytes:
-    """A table for the summary of a workflow step."""
-    lines = ["| exercise | state | points | |", "|---|---|---|---|"]
-    for report in reports:
-        lines += [] if report.gradable else [f"| | not gradable | | {in_cell(report.reason)} |"]
-        for one in report.exercises:
-            state = f"{MARKS[one.state]} {WORDS.get(one.state, one.state)}"
-            earned = f"{points(one.score)} of {points(one.max)}"
-            lines.append(f"| {one.id} {one.title} | {state} | {earned} | {in_cell(told(one))} |")
-    return "\n".join([*lines, ""]).encode("utf-8", "replace")[:900_000]
-
-
-def in_cell(text: str) -> str:
-    """`text` as text in a cell of a Markdown table."""
-    return re.sub(r"([\\`*_{}\[\]<>()#!|~&])", r"\\\1", " ".join(clean(text).split()))
+    """The summary of a workflow step: what a terminal shows, as indented code, in which nothing has a meaning."""
+    lines = "\n".join(map(terminal, reports)).split("\n")
+    return "".join(f"    {line}\n" for line in lines).encode("utf-8", "replace")[:900_000]

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from course_utils.grader.output.classroom import Classroom, Learner
 from course_utils.grader.output.words import WORDS, message_of, percent, shown
-from course_utils.grader.records import to_json
 from course_utils.grader.scoring import STATES
 
 
@@ -44,13 +43,15 @@ def grades_row(room: Classroom, learner: Learner) -> list[str | int]:
 
 
 def exercises_csv(room: Classroom, claims: Mapping[str, Sequence[str]]) -> bytes:
-    """One row for each check of each notebook; `claims` names what of its evidence is self-reported, by check."""
+    """One row for each check and each refused notebook; `claims` names what of the evidence is self-reported, by check."""
     header = ("student", "notebook", "exercise", "check", "hidden", "state", "points", "max", "self_reported", "message")
     return table(header, (row for learner in room.learners for row in exercises_rows(learner, claims)))
 
 
 def exercises_rows(learner: Learner, claims: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
     for report in learner.reports:
+        if not report.gradable:
+            yield learner.student, report.submission.id.untrusted, "", "", "", "not gradable", "", "", "", report.reason
         for one in report.exercises:
             for check in one.checks:
                 sums = (f"{check.score / 100:.2f}", f"{check.max / 100:.2f}", " ".join(claims.get(check.id, ())))
@@ -68,20 +69,3 @@ def lms_row(room: Classroom, learner: Learner) -> tuple[str, ...]:
     score, exercises = room.score(learner), room.of(learner)
     feedback = "; ".join(f"{id}: {WORDS.get(one.state, one.state)}" for id, one in exercises.items())
     return learner.student, f"{score / 100:.2f}", f"{room.max / 100:.2f}", percent(score, room.max), feedback
-
-
-def grades_json(room: Classroom) -> bytes:
-    """All grades in one file, in hundredths of a point."""
-    learners = [
-        {
-            "student": {"untrusted": learner.student},
-            "page": f"learners/{learner.name}.html",
-            "gradable": learner.gradable,
-            "reasons": [report.reason for report in learner.reports if report.reason],
-            "score": room.score(learner),
-            "max": room.max,
-            "exercises": {id: {"state": one.state, "score": one.score, "max": one.max} for id, one in room.of(learner).items()},
-        }
-        for learner in room.learners
-    ]
-    return to_json({"schema": "course-grades/1", "unit": "1/100", "learners": learners})
