@@ -399,8 +399,8 @@ for what, logits in (("fresh head", fresh_logits), ("five rows kept", kept_logit
 plots.heads_on_pictures(drawn[::8], new_names, rows)
 
 # %% [markdown]
-# The five known classes are right before any training. The houses are not: trained rows make larger logits, so they shout the new
-# row down. "House" is the one thing left to learn.
+# The five known classes are right before any training. The houses are not: one of five trained rows nearly always has a larger
+# logit than the random one, and shouts it down. "House" is the one thing left to learn.
 #
 # ### Exercise 2.3: start from old rows
 #

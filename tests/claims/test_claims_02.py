@@ -239,4 +239,4 @@ def test_kept_rows_know_their_classes_before_any_training(seed):
     assert right[:40].mean() >= 0.95
     assert right[40:].mean() <= 0.25
     assert F.cross_entropy(kept, targets) < 0.7 < LN_6 - 0.2 < F.cross_entropy(begun, targets)
-    assert kept[40:, :5].abs().mean() > 2 * kept[40:, 5].abs().mean(), "trained rows make larger logits"
+    assert (kept[40:, :5].amax(1) > kept[40:, 5]).float().mean() >= 0.75, "a trained row shouts the new one down"
