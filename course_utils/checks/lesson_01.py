@@ -85,7 +85,7 @@ def rules_load(said: dict, case: dict) -> Iterator[str]:
     for name in moved(file, said["file"]):
         yield f"in the colleague's file {name!r} is gone, new, or changes with your model: leave it as it is, share no memory"
     if said["error"]:
-        error, named = " ".join(said["error"].split())[:99], re.findall(r"\w+(?:\.\w+)+", said["error"])
+        error, named = " ".join(said["error"].split())[:99], re.findall(r"\b\w+(?:\.\w+)+", said["error"])
         for name in fits:
             if name in named or f"module.{name}" in named:
                 yield f"your error names {name!r}, which is in the file as 'module.{name}', in the right shape: {BARE}"
