@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from io import FileIO
 from typing import Any
 
 from course_utils.grader.sandbox.levels import NoIsolation, demand_readable
@@ -72,8 +73,9 @@ class Box:
     def __init__(self, server: ForkServer):
         self.server = server
         self.wire, wire_inside = socket.socketpair()
-        self.output, output_inside = os.pipe()
-        os.set_blocking(self.output, False)
+        output, output_inside = os.pipe()
+        os.set_blocking(output, False)
+        self.output = FileIO(output)
         self.buffer, self.printed, self.truncated = bytearray(), b"", False
         try:
             socket.send_fds(server.control, [b"B"], [wire_inside.fileno(), output_inside])
@@ -99,11 +101,11 @@ class Box:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Late
-            descriptors = [self.wire.fileno(), *([self.output] if self.output >= 0 else [])]
-            ready, _, _ = select.select(descriptors, [], [], left)
+            ends: list[socket.socket | FileIO] = [self.wire] if self.output.closed else [self.wire, self.output]
+            ready, _, _ = select.select(ends, [], [], left)
             if self.output in ready:
                 self.drain()
-            if self.wire.fileno() in ready:
+            if self.wire in ready:
                 self.fill()
         if frame.id != id or frame.kind not in kinds:
             raise Forged("wrote to the grader's wire")
@@ -131,14 +133,10 @@ class Box:
 
     def drain(self) -> None:
         """Take what was printed; of much only the end is kept."""
-        try:
-            part = os.read(self.output, 2**18)
-        except BlockingIOError:
-            return
-        if not part:
-            os.close(self.output)
-            self.output = -1
-        self.printed += part
+        part = self.output.read(2**18)
+        if part == b"":
+            self.output.close()
+        self.printed += part or b""
         if len(self.printed) > KEPT:
             self.printed, self.truncated = self.printed[-KEPT:], True
 
@@ -151,13 +149,11 @@ class Box:
             letter = self.server.control.recv(1).decode()
         except OSError:
             letter = ""
-        while self.output >= 0 and select.select([self.output], [], [], 0)[0]:
-            self.drain()
-        if self.output >= 0:
-            os.close(self.output)
-            self.output = -1
-        if letter not in ("E", "C", "M"):
-            raise Fault("a box could not be made" if letter == "X" else "a box could not be ended")
+        with self.output:
+            if letter not in ("E", "C", "M"):
+                raise Fault("a box could not be made" if letter == "X" else "a box could not be ended")
+            while not self.output.closed and select.select([self.output], [], [], 0)[0]:
+                self.drain()  # nobody is left who could write more
         return letter
 
 

@@ -7,13 +7,20 @@ check begins nothing is there any more that could show its questions.
 from __future__ import annotations
 
 import ast
+import builtins
+import collections
 import json
 import re
 import secrets
+import sysconfig
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+import numpy as np
+import torch
 
 from course_utils.checks.spec import Check
 from course_utils.grader.client import GRACE_S, START_S, Box, Fault, Forged, Late, Lost, server_for
@@ -67,8 +74,6 @@ def collect(check: Check, answers: dict[str, str], job: Job, *, again: bool = Tr
 
 def attempt(check: Check, cells: list[str], job: Job) -> Tried:
     """Run `cells` and then all cases of the check in a box of its own."""
-    if any(len(cell) > protocol.STRING for cell in cells):
-        return Tried((Failure(ERROR, f"the cell is longer than {protocol.STRING:,} characters"),), Output())
     cases: list[Evidence | Failure] = []
     place, last, forged = Box(server_for(job.isolation)), None, False
     try:
@@ -78,6 +83,8 @@ def attempt(check: Check, cells: list[str], job: Job) -> Tried:
         last = Failure(TIMEOUT, "it took too long: is there a loop without an end?")
     except Lost as error:
         last, forged = Failure(ERROR, f"it {error}"), isinstance(error, Forged)
+    except protocol.WireError as error:
+        last = Failure(ERROR, f"the cell cannot be run: {error}")
     letter = place.close()
     if last and letter == "M":
         last = Failure(ERROR, f"it took more than {MEMORY // GIB} GiB of memory")
@@ -96,47 +103,60 @@ def run_cases(place: Box, check: Check, cells: list[str], job: Job) -> Iterator[
     for number in range(len(cells)):
         status = place.receive(id, ("status",), job.cell_s + (GRACE_S if not number else 0)).data
         if status and number == len(cells) - 1:
-            yield failure_of(status, check)
+            yield failure_of(status, check, place.server.folder)
             return
     source = {"source": probe_text(check), "name": check.probe.__name__, "answer": check.answer}
     for number in range(check.cases):
         id, seed = secrets.token_hex(16), seed_of(job.seed, check.id, number)
         place.send("probe", id, {**source, "seed": seed}, check.limit_s)
         frame = place.receive(id, ("evidence", "raised"), check.limit_s)
-        yield Evidence(frame.data, seed) if frame.kind == "evidence" else failure_of(frame.data, check)
         if frame.kind == "raised":
+            yield failure_of(frame.data, check, place.server.folder)
             return
+        yield Evidence(frame.data, seed)
 
 
-PLAIN = re.compile(r"your answer gives a \w{1,60} where a number, a text, a list or a tensor is expected", re.ASCII)
+REFUSED = "your answer gives something else than numbers, texts, lists, dictionaries and tensors, or too much of it"
+PLAIN = re.compile(r"your answer gives a (\w{1,60}) where a number, a text, a list or a tensor is expected", re.ASCII)
+KNOWN = {  # names that are not the learner's words, whoever says them
+    kind.__name__
+    for module in (builtins, types, collections, np, torch, torch.nn)
+    for kind in vars(module).values()
+    if isinstance(kind, type)
+}
 
 
-def failure_of(said: Any, check: Check) -> Failure:
-    """Why there is no evidence, from the words of a box, which may be forged: only their form is trusted."""
+def failure_of(said: Any, check: Check, folder: str) -> Failure:
+    """Why there is no evidence, from the words of a box, which may be forged: they stay the learner's, or are ours already."""
     said = said if type(said) is dict else {}
     if said.get("missing") is True:
         return Failure(ERROR, f"the cell does not define {check.answer}")
     if type(said.get("refused")) is str:
         plain = PLAIN.fullmatch(said["refused"])
-        return Failure(FAILED, plain[0] if plain else "your answer gives something else than numbers, texts, lists and tensors")
+        return Failure(FAILED, plain[0] if plain and plain[1] in KNOWN else REFUSED)
     if said.get("blank") is True:
         return Failure(TO_DO)
     name, text, line = said.get("name"), said.get("text"), said.get("line")
     raised = Raised(
         name[:200] if type(name) is str else "an exception",
-        cleaned(text)[:2000] if type(text) is str else "",
+        cleaned(text, folder)[:2000] if type(text) is str else "",
         line if type(line) is int and 0 < line < 10**5 else None,
     )
     return Failure(ERROR, "", raised)
 
 
-def cleaned(text: str) -> str:
-    """`text` without places in memory and on this machine, which differ from run to run."""
-    return re.sub(r"\S*/course-grade-\w+/box", INSIDE, re.sub(r"0x[0-9a-fA-F]{4,}", "0x…", text))
+PLACES = {sysconfig.get_path("purelib"): "(python)", sysconfig.get_path("stdlib"): "(python)", str(HOME): "(course)"}
+
+
+def cleaned(text: str, folder: str) -> str:
+    """`text` without places in memory and on this machine, which differ from run to run and are nobody's business."""
+    for place, word in {folder + INSIDE: INSIDE, **PLACES}.items():
+        text = text.replace(place, word)
+    return re.sub(r"0x[0-9a-fA-F]{4,}", "0x…", text)
 
 
 def output_of(place: Box) -> Output:
-    return Output(cleaned(place.printed.decode(errors="replace")), place.truncated)
+    return Output(cleaned(place.printed.decode(errors="replace"), place.server.folder), place.truncated)
 
 
 @cache

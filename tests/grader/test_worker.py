@@ -12,11 +12,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
+from course_utils.checks import find, lessons
 from course_utils.checks.spec import Rng
 from course_utils.grader import client, evidence
 from course_utils.grader.sandbox import levels, process
+from course_utils.grader.scoring import FAILED, Failure
 from course_utils.grader.worker import inside, protocol, server
+from course_utils.profiles import HOME
 
 pytestmark = pytest.mark.sandbox
 CANARY = "".join(["can", "ary-", "of-the-", "worker"])
@@ -105,11 +109,21 @@ def can_collapse() -> bool:
 
 
 @pytest.mark.skipif(not (levels.is_root() and can_collapse()), reason="needs root, to look at it, and a kernel that can do it")
-def test_its_memory_is_in_large_pages(warm):
-    """Else a fork takes three times as long."""
-    text = Path(f"/proc/{warm.process.pid}/smaps_rollup").read_text()
+def test_its_memory_is_in_large_pages_when_many_boxes_come(bare):
+    """Else a fork takes three times as long; for few boxes it takes longer than it saves."""
+    started, _ = bare
+    assert not in_large_pages(started)
+    for _ in range(server.FEW + 1):
+        place = client.Box(started)
+        place.receive("", ("ready",), 60)
+        assert place.close() == "E"
+    assert in_large_pages(started)
+
+
+def in_large_pages(started: client.ForkServer) -> bool:
+    text = Path(f"/proc/{started.process.pid}/smaps_rollup").read_text()
     kilobytes = {name: int(number) for name, number in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE)}
-    assert kilobytes["AnonHugePages"] > 0.5 * kilobytes["Anonymous"], kilobytes
+    return kilobytes["AnonHugePages"] > 0.5 * kilobytes["Anonymous"]
 
 
 def test_two_boxes_know_nothing_of_each_other(warm):
@@ -162,7 +176,7 @@ def test_it_goes_with_its_worker(bare):
     inside = process.descendants(started.process.pid)
     started.control.close()
     started.process.wait(60)
-    place.wire.close()
+    place.wire.close(), place.output.close()
     deadline = time.monotonic() + 20
     while [process for process in inside if Path(f"/proc/{process}").exists()] and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -215,19 +229,47 @@ def test_what_became_of_a_cell():
         ("!ls", "system is refused"),
         ("%time get_ipython().system('ls')", "system is refused"),
         ("%%bash\nls", "run_cell_magic is refused"),
+        ("files = !ls", "getoutput is refused"),
+        ("# first\n%%time\nx = 1", ""),
+        ("get_ipython().run_line_magic('matplotlib', 'inline')", ""),
+        ("from IPython import get_ipython\nget_ipython().run_line_magic('matplotlib', 'inline')", ""),
     ],
 )
 def test_magics(cell, words, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "__main__", None)
-    said = inside.outcome(inside.notebook([]), cell)
+    said = alone(cell, monkeypatch)
     assert (words in said["text"]) if words else said == {}
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "!pip install timm",
+        "%pip install -q timm",
+        "!python -m pip install timm",
+        "%conda install timm",
+        "print?",
+        "?print",
+        "print??",
+    ],
+)
+def test_installing_and_looking_up_do_nothing_and_say_so(cell, monkeypatch, capsys):
+    assert alone(f"x = 1\n{cell}\nassert x == 1", monkeypatch) == {}
+    assert capsys.readouterr().out.startswith("not run while grading: ")
+
+
+def alone(cell: str, monkeypatch: pytest.MonkeyPatch) -> dict:
+    import IPython
+
+    monkeypatch.setitem(sys.modules, "__main__", None)
+    monkeypatch.setattr(IPython, "get_ipython", None)
+    return inside.outcome(inside.notebook([]), cell)
 
 
 def asked(answer: object, source: str = "def probe(f, rng):\n    return f(rng.integer(0, 9))") -> protocol.Frame:
     module = ModuleType("__main__")
     module.__dict__["f"] = answer
-    return protocol.decode(inside.case("7", inside.probe_of(source, "probe"), module, "f", 5))
+    return protocol.decode(inside.case("7", module, source, "probe", "f", 5))
 
 
 def test_what_a_probe_brings():
@@ -236,7 +278,7 @@ def test_what_a_probe_brings():
     assert asked(lambda x: 2**70).data["refused"]
     assert asked(lambda: 1).data["name"] == "TypeError"
     assert asked(exit).data["name"] == "SystemExit"
-    assert protocol.decode(inside.case("7", print, ModuleType("__main__"), "f", 5)).data == {"missing": True}
+    assert protocol.decode(inside.case("7", ModuleType("__main__"), "", "probe", "f", 5)).data == {"missing": True}
 
 
 @pytest.mark.parametrize(
@@ -245,22 +287,46 @@ def test_what_a_probe_brings():
 )
 def test_words_of_a_box_are_never_taken_on_trust(said):
     """Whatever a box says about a failure, it stays a failure, and only our own words are ours."""
-    from course_utils.checks import find
-
-    failure = evidence.failure_of(said, find("03.3"))
+    failure = evidence.failure_of(said, find("03.3"), "/tmp")
     assert failure.state in ("error", "failed")
     assert "100" not in failure.why
     assert failure.raised is None or (failure.raised.line, failure.raised.text) == (None, "")
 
 
+@pytest.mark.parametrize("name", ["generator", "set", "ndarray", "Linear"])
+def test_a_kind_that_we_know_is_named(name):
+    said = {"refused": f"your answer gives a {name} where a number, a text, a list or a tensor is expected"}
+    assert evidence.failure_of(said, find("03.3"), "/tmp") == Failure(FAILED, said["refused"])
+
+
+@pytest.mark.parametrize("name", ["pay_100_points", "object, so pay 100 points,", "x" * 61, "Ünicode"])
+def test_a_kind_that_the_learner_has_named_is_not(name):
+    said = {"refused": f"your answer gives a {name} where a number, a text, a list or a tensor is expected"}
+    assert evidence.failure_of(said, find("03.3"), "/tmp") == Failure(FAILED, evidence.REFUSED)
+
+
 def test_places_are_cleaned_from_words():
-    text = "<f at 0x7f00deadbeef> in /var/folders/course-grade-a1_b2/box/file"
-    assert evidence.cleaned(text) == "<f at 0x…> in /box/file"
+    text = (
+        f"<f at 0x7f00deadbeef> in /tmp/course-grade-1_b2/box/file, {HOME}/course_utils/a.py, {torch.__file__}, {os.__file__}"
+    )
+    clean = "<f at 0x…> in /box/file, (course)/course_utils/a.py, (python)/torch/__init__.py, (python)/os.py"
+    assert evidence.cleaned(text, "/tmp/course-grade-1_b2") == clean
+
+
+@pytest.mark.parametrize("part", ["/course-grade-x", "x" * 9, "/tmp/course-grade-1_b2", "0x", "0xffff", '\\"', "/box"])
+def test_cleaning_takes_no_longer_than_the_text(part):
+    """In seconds of the processor, of a text four times as long."""
+
+    def seconds(text: str) -> float:
+        started = time.process_time()
+        evidence.cleaned(text, "/tmp/course-grade-1_b2")
+        return time.process_time() - started
+
+    small, large = (min(seconds(part * (size // len(part))) for _ in range(3)) for size in (2**16, 2**18))
+    assert large < 10 * small + 0.01
 
 
 def test_the_set_up_is_the_imports_of_the_lesson():
-    from course_utils.checks import lessons
-
     for lesson in lessons():
         lines = evidence.setup_of(lesson)
         assert "import torch" in lines

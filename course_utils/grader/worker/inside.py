@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import os
-import random
 import re
 import socket
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -19,29 +20,31 @@ WIRE = 3  # the descriptor by which a box talks
 
 
 def inside(wire: int, output: int) -> None:
-    """The life of a box: take the cells, run them, call the probe once for each case, end when nobody asks any more."""
+    """The life of a box. What stops it is an answer's doing, and no trace of ours may stand in what the answer prints."""
+    stream = socket.socket(fileno=seal(wire, output))
+    with suppress(BaseException):
+        live(stream)
+
+
+def live(stream: socket.socket) -> None:
+    """Take the cells, run them, call the probe once for each case, end when nobody asks any more."""
     from course_utils.grader.worker.protocol import encode
 
-    stream = socket.socket(fileno=seal(wire, output))
     say(stream, encode("ready", "", None))
     frame = next_frame(stream)
     module = notebook(frame.data["setup"])
     for source in frame.data["cells"]:
         say(stream, encode("status", frame.id, outcome(module, source)))
-    probe = None
     while True:
         frame = next_frame(stream)
-        probe = probe or probe_of(frame.data["source"], frame.data["name"])
-        say(stream, case(frame.id, probe, module, frame.data["answer"], frame.data["seed"]))
+        say(stream, case(frame.id, module, **frame.data))
 
 
 def say(stream: socket.socket, frame: bytes) -> None:
     """Send a frame, after all that was printed before."""
     for printed in (sys.stdout, sys.stderr):
-        try:
+        with suppress(OSError, ValueError):  # closed by an answer
             printed.flush()
-        except (OSError, ValueError):  # closed by an answer
-            continue
     stream.sendall(frame)
 
 
@@ -76,12 +79,26 @@ def exactly(stream: socket.socket, size: int) -> bytes:
     return bytes(parts)
 
 
+# ------------------------------------------------------------------------------------------------------------ cells
+
+IDLE = ("matplotlib", "load_ext", "autoreload", "config", "timeit", "time")  # magics that concern looks and times
+INSTALLERS = ("pip", "pip3", "conda", "mamba", "uv")
+LOOKS = ("pinfo", "pinfo2", "pdoc", "psource")  # `name?`
+
+
 class Shell:
-    """What is left of IPython: magics that only concern looks or times do nothing, all others are refused by name."""
+    """What is left of IPython: what no answer needs does nothing and says so, all else is refused by name."""
 
     def run_line_magic(self, name: str, line: str, *_: object) -> None:
-        if name not in ("matplotlib", "load_ext", "autoreload", "config", "timeit"):
+        if name in INSTALLERS + LOOKS:
+            print(f"not run while grading: {name} {line}")
+        elif name.lstrip("%") not in IDLE:
             raise RuntimeError(f"%{name} is refused: answers are graded without a notebook's magics")
+
+    def system(self, line: str) -> None:
+        if not set(line.split()) & set(INSTALLERS):
+            raise RuntimeError("get_ipython().system is refused: answers are graded without a shell")
+        print(f"not run while grading: {line}")
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(f"get_ipython().{name} is refused: answers are graded without a notebook")
@@ -89,6 +106,9 @@ class Shell:
 
 def notebook(setup: list[str]) -> ModuleType:
     """An empty notebook after its set-up."""
+    import IPython
+
+    IPython.get_ipython = Shell
     module = ModuleType("__main__")
     sys.modules["__main__"] = module
     module.__dict__.update(get_ipython=Shell, display=lambda *_, **__: None)
@@ -130,31 +150,29 @@ def words_of(error: BaseException) -> dict[str, Any]:
     return {"name": type(error).__name__[:200], "text": text, "line": line, "blank": blank}
 
 
+# ----------------------------------------------------------------------------------------------------------- probes
+
+
+def case(id: str, module: ModuleType, source: str, name: str, answer: str, seed: int) -> bytes:
+    """Call the probe once, just as `check` does in the notebook; the frame that says what came of it."""
+    from course_utils.checks.spec import Rng, plain
+    from course_utils.grader.worker.protocol import WireError, encode
+    from course_utils.rng import seed_all
+
+    if not hasattr(module, answer):
+        return encode("raised", id, {"missing": True})
+    try:
+        probe = probe_of(source, name)
+        seed_all(seed)
+        return encode("evidence", id, plain(probe(getattr(module, answer), Rng(seed))))
+    except BaseException as error:
+        words = words_of(error)
+        refused = type(error) is WireError or (type(error) is TypeError and words["text"].startswith("your answer"))
+        return encode("raised", id, {"refused": words["text"]} if refused else words)
+
+
+@cache
 def probe_of(source: str, name: str) -> Callable[[Any, Any], Any]:
     space: dict[str, Any] = {"__name__": "probe"}
     exec(compile(source, "<probe>", "exec"), space)
     return space[name]
-
-
-def case(id: str, probe: Callable, module: ModuleType, answer: str, seed: int) -> bytes:
-    """Call the probe once, just as `check` does in the notebook; the frame that says what came of it."""
-    import numpy
-    import torch
-
-    from course_utils.checks.spec import Rng, plain
-    from course_utils.grader.worker.protocol import WireError, encode
-
-    if not hasattr(module, answer):
-        return encode("raised", id, {"missing": True})
-    random.seed(seed)
-    numpy.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try:
-        return encode("evidence", id, plain(probe(getattr(module, answer), Rng(seed))))
-    except WireError as error:
-        return encode("raised", id, {"refused": str(error)[:500]})
-    except TypeError as error:
-        refused = str(error).startswith("your answer")
-        return encode("raised", id, {"refused": str(error)[:500]} if refused else words_of(error))
-    except BaseException as error:
-        return encode("raised", id, words_of(error))

@@ -43,7 +43,7 @@ def main(control: socket.socket, level: str) -> None:
     dumpable(False)
     adopt_orphans()
     with work_folder() as folder:
-        serve(control, level, folder)
+        serve(control, level, os.path.realpath(folder))
 
 
 def serve(control: socket.socket, level: str, folder: str) -> None:
@@ -55,11 +55,14 @@ def serve(control: socket.socket, level: str, folder: str) -> None:
         wrong = secrets()
     hello = {"layers": ["FORK", *sorted(layers)], "wrong": wrong, "folder": folder}
     control.sendall(json.dumps(hello).encode() + b"\n")
-    plan = Plan(layers, folder, user_for(os.getpid()))
+    plan, boxes = Plan(layers, folder, user_for(os.getpid())), 0
     while not wrong:
         letter, descriptors = receive(control)
         if letter == b"B" and len(descriptors) == 2:
             control.sendall(one_box(control, plan, descriptors))
+            boxes += 1
+            if boxes == FEW:
+                use_large_pages()
         elif not letter:
             return
 
@@ -75,9 +78,9 @@ def warm_up() -> None:
     torch = sys.modules["torch"]
     torch.set_num_threads(1)
     torch.backends.cpu.get_cpu_capability()  # looks at the processor, which a box cannot see, and which decides last digits
-    use_large_pages()
 
 
+FEW = 20  # boxes: with so many more to come, large pages are worth the second that they take
 LARGE_PAGE, HUGEPAGE, COLLAPSE = 2**21, 14, 25  # bytes; advice for madvise
 
 
