@@ -119,7 +119,7 @@ def freeze_rules(said: dict, case: dict) -> Iterator[str | Result]:
     for name in stuck:
         yield f"{name} should learn, but stood still for two steps: it is frozen when you return it"
     awake = {name: name in stirred for name in before if name not in weights}
-    awake |= {name: after["modes"][name] for name, part in model.named_modules() if isinstance(part, nn.Dropout)}
+    awake |= {name: after["modes"].get(name) for name, part in model.named_modules() if isinstance(part, nn.Dropout)}
     for name, works in awake.items():
         if works and not is_inside(name, parts):
             yield half(f"no weight strayed, but {name} is awake, and collects or drops values: which switch stops that?")

@@ -242,7 +242,7 @@ CHECKS = [
     ),
     exercise(
         *("04.3", "make_splits", "splits that share no scene", frames, ask_splits, rules_splits),
-        seen={"returned": [[int]], "runs": [[[int]]], "kept": bool, **SEEN},
+        seen={"returned": [[int]], "runs": ([[int]],) * 8, "kept": bool, **SEEN},
         points=2,
     ),
 ]
