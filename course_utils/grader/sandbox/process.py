@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -156,6 +157,7 @@ def enter(plan: Plan) -> None:
     work = new_tree(plan) if "NS" in plan.layers else plan.folder + INSIDE
     os.chdir(work)
     os.environ.update(HOME=work, TMPDIR=work, MPLCONFIGDIR=work)
+    tempfile.tempdir = None  # else it is the one from outside
     if "UID" in plan.layers:
         become(plan.uid)
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of the user clears it
