@@ -8,7 +8,6 @@ import importlib.util
 import os
 import secrets
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -94,7 +93,11 @@ def grade_class(uploads: Iterable[Upload], job: Job, options: argparse.Namespace
     reports = [read_report(path.read_bytes()) for name in names if (path := out / "reports" / f"{name}.json").exists()]
     if reports:
         write_class(classroom(reports), job, out)
-    return summary(reports, faults, out)
+    refused = [report for report in reports if not report.gradable]
+    print(f"graded: {len(reports) - len(refused)}, not gradable: {len(refused)}; open {out / 'index.html'}")
+    for report in refused:
+        print(clean(f"  not gradable: {report.submission.id.untrusted}: {report.reason}"))
+    return exit_code(reports, faults)
 
 
 def write_class(room: Classroom, job: Job, out: Path) -> None:
@@ -112,14 +115,12 @@ def write_class(room: Classroom, job: Job, out: Path) -> None:
         write_atomic(out / name, content)
 
 
-def summary(reports: list[Report], faults: list[str], out: Path) -> int:
-    refused = [report for report in reports if not report.gradable]
-    print(f"graded: {len(reports) - len(refused)}, not gradable: {len(refused)}; open {out / 'index.html'}")
-    for report in refused:
-        print(clean(f"  not gradable: {report.submission.id.untrusted}: {report.reason}"))
+def exit_code(reports: list[Report], faults: list[str]) -> int:
+    """What the command ends with; names what failed on our side."""
     for fault in faults:
-        print(clean(f"course: the grader failed, nobody got a zero for it: {fault}"), file=sys.stderr)
-    return OUR_FAULT if faults else SOME_NOT_GRADABLE if refused or not reports else GRADED
+        print(clean(f"course: the grader failed at {fault}"), file=sys.stderr)
+    gradable = bool(reports) and all(report.gradable for report in reports)
+    return OUR_FAULT if faults else GRADED if gradable else SOME_NOT_GRADABLE
 
 
 # ------------------------------------------------------------------------------------- one notebook, or one platform
@@ -127,47 +128,38 @@ def summary(reports: list[Report], faults: list[str], out: Path) -> int:
 
 def grade_few(uploads: Iterable[Upload], job: Job, options: argparse.Namespace) -> int:
     """Grade what one learner handed in, for the terminal or a platform that calls us once for each submission."""
-    started, reports, faults = time.monotonic(), [], []
+    reports, lost, faults = [], [], []
     for upload in uploads:
         try:
             body, notes = grade_upload(upload, job)
         except Fault as error:
-            faults.append(f"{upload.name}: {error}")
+            lost.append(f"{upload.name}: {error}")
             continue
-        stopped = read_notes(notes).faults
-        faults += [f"{upload.name}: {fault}" for fault in stopped]
-        if not stopped:  # its report would hold a zero that is not the learner's
-            reports.append(read_report(named(body, upload.name, safe_name(upload.name))))
-    if options.to == "files" or not faults:  # a platform keeps what says that the grader did not finish
-        PLATFORMS[options.to](reports, options, int(time.monotonic() - started))
-    for fault in faults:
-        print(clean(f"course: the grader failed: {fault}"), file=sys.stderr)
-    gradable = bool(reports) and all(report.gradable for report in reports)
-    return OUR_FAULT if faults else GRADED if gradable else SOME_NOT_GRADABLE
+        reports.append(read_report(named(body, upload.name, safe_name(upload.name))))
+        faults += [f"{upload.name}: {fault}" for fault in read_notes(notes).faults]
+    if options.to == "files" or not lost:  # a platform keeps what says that the grader did not finish
+        PLATFORMS[options.to](reports, options.out)
+    return exit_code(reports, [*lost, *faults])
 
 
-def to_terminal(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
-    for report in reports:
-        print(terminal(report))
+def to_terminal(reports: list[Report], out: str | None) -> None:
+    print("\n".join(map(terminal, reports)))
 
 
-def to_gradescope(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
-    write_atomic(Path(options.out or "results.json"), gradescope(reports, seconds))
+def to_gradescope(reports: list[Report], out: str | None) -> None:
+    write_atomic(Path(out or "results.json"), gradescope(reports))
 
 
-def to_actions(reports: list[Report], options: argparse.Namespace, seconds: int) -> None:
+def to_actions(reports: list[Report], out: str | None) -> None:
     """Annotations into the log, a table into the step's summary, the result into a file and, as base64, the step's output."""
     result = github(reports)
     print("\n".join(workflow_commands(reports)))
-    append(os.environ.get("GITHUB_STEP_SUMMARY"), markdown(reports))
-    append(os.environ.get("GITHUB_OUTPUT"), b"result=" + base64.b64encode(result) + b"\n")
-    write_atomic(Path(options.out or "result.json"), result)
-
-
-def append(path: str | None, content: bytes) -> None:
-    if path:
-        with open(path, "ab") as file:
-            file.write(content)
+    written = {"GITHUB_STEP_SUMMARY": markdown(reports), "GITHUB_OUTPUT": b"result=" + base64.b64encode(result) + b"\n"}
+    for name, content in written.items():
+        if name in os.environ:
+            with open(os.environ[name], "ab") as file:
+                file.write(content)
+    write_atomic(Path(out or "result.json"), result)
 
 
 PLATFORMS = {"files": to_terminal, "gradescope": to_gradescope, "actions": to_actions}

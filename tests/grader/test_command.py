@@ -133,9 +133,12 @@ def test_a_fault_of_ours_is_no_zero(tmp_path, submissions, monkeypatch, capsys):
     monkeypatch.setattr(grading, "grade", broken)
     assert grade(submissions, "--out", tmp_path / "grades", "--jobs", 1) == 3
     said = capsys.readouterr()
-    assert "nobody got a zero for it: anna/03.ipynb: Fault: a survivor was found" in said.err
+    assert "course: the grader failed at anna/03.ipynb: Fault: a survivor was found" in said.err
     assert not list((tmp_path / "grades" / "reports").iterdir())
     assert grade(submissions / "anna" / "03.ipynb") == 3
+    (result := tmp_path / "results.json").write_text("did not finish")
+    assert grade(submissions / "anna" / "03.ipynb", "--to", "gradescope", "--out", result) == 3
+    assert result.read_text() == "did not finish", "a platform keeps what stood there"
 
 
 STOPS = """
@@ -158,13 +161,13 @@ def test_where_a_check_of_ours_stops_there_is_no_report_and_no_zero(tmp_path, su
     out, checks = tmp_path / "grades", ("--checks", hidden)
     assert grade(submissions, "--out", out, "--jobs", 1, *checks) == 3
     said = capsys.readouterr().err
-    assert "nobody got a zero for it: anna/03.ipynb: the judge of 03.3.h1 stopped" in said
+    assert "course: the grader failed at anna/03.ipynb: the judge of 03.3.h1 stopped" in said
     assert "ZeroDivisionError" in said
     assert "anna" not in (out / "grades.csv").read_text()
     assert any("ZeroDivisionError" in path.read_text() for path in (out / "notes").iterdir())
-    (result := tmp_path / "results.json").write_text("did not finish")
+    result = tmp_path / "results.json"
     assert grade(submissions / "anna" / "03.ipynb", "--to", "gradescope", "--out", result, *checks) == 3
-    assert result.read_text() == "did not finish"
+    assert [test["score"] for test in json.loads(result.read_text())["tests"]] == [3, 2, 1, 0], "what was marked stands"
     (hidden / "h.py").write_text(STOPS.replace("1 / 0", "passed()").replace("import Check", "import Check, passed"))
     assert grade(submissions, "--out", out, "--jobs", 1, *checks) == 0
     assert "anna" in (out / "grades.csv").read_text()
