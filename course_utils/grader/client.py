@@ -41,7 +41,7 @@ class ForkServer:
 
     def __init__(self, level: str):
         self.control, other = socket.socketpair()
-        environment = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"}
+        environment = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path)), "PYTHONHASHSEED": "0"}
         environment |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
         environment |= {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg", "LANG": "C.UTF-8", "TQDM_DISABLE": "1"}
         environment |= {name: os.environ[name] for name in ("HOME", "TMPDIR", "SYSTEMROOT") if name in os.environ}

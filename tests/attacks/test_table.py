@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +92,22 @@ def test_what_was_read_is_what_is_graded(tmp_path, warm):
     read = records.read_report(report.read_bytes())
     assert read.submission.sha256 == hashlib.sha256(blank.read_bytes()).hexdigest()
     assert read.score == 0
+
+
+def test_no_folder_of_a_learner_is_taken_for_a_module(tmp_path):
+    """Row 65: an instructor calls the command where the submissions lie."""
+    entries = [entry for entry in sys.path if entry and not os.path.isabs(entry)]
+    names = ["multiprocessing", "sitecustomize", "torch", "json", "readline", "course_utils", "distributed", *entries]
+    for name in names:
+        (tmp_path / "class" / name).mkdir(parents=True)
+        for inside in ("__init__", *names):
+            (tmp_path / "class" / name / f"{inside}.py").write_text("open('../was-run', 'a').write(__name__)\n")
+    (tmp_path / "class" / "anna.ipynb").write_text("no notebook")
+    command = [Path(sys.executable).parent / "course", "grade", ".", "--out", "../out", "--jobs", "2"]
+
+    done = subprocess.run([*command, "--isolation", "none"], cwd=tmp_path / "class", capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert not (tmp_path / "was-run").exists(), (tmp_path / "was-run").read_text()
 
 
 def exchanged(path, solved, upload):
