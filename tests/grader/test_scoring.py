@@ -1,8 +1,12 @@
 """Verdicts from evidence: shares, states, dependencies, and what a judge that stops costs."""
 
+import copy
+import math
 import random
+import time
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 
 import answers
 import numpy as np
@@ -240,3 +244,78 @@ def test_what_a_check_asks_fits_a_frame_twice(id, monkeypatch):
     one = all_checks()[id]
     frame = protocol.encode("evidence", "a" * 32, plain(one.probe(answers.answer_of(id), Rng(1))))
     assert protocol.decode(frame).kind == "evidence"
+
+
+# ------------------------------------------------------------------------------------------------- evidence that is odd
+
+
+def places(data, path=()):
+    """The way to every part of `data`, one for those that differ in a number or a deeper name only."""
+    inner = data.items() if type(data) is dict else enumerate(data) if type(data) is list else ()
+    found = {tuple(step if type(step) is str and depth < 2 else "" for depth, step in enumerate(path)): path}
+    for step, part in inner:
+        found = places(part, (*path, step)) | found
+    return found
+
+
+def changed(data, path, part):
+    """A copy of `data` with this part at the end of `path`."""
+    if not path:
+        return part
+    copied = copy.copy(data)
+    copied[path[0]] = changed(copied[path[0]], path[1:], part)
+    return copied
+
+
+@cache
+def asked(id):
+    return plain(all_checks()[id].probe(answers.answer_of(id), Rng(1)))
+
+
+def emptied(part):
+    return torch.empty(0, dtype=part.dtype) if type(part) is torch.Tensor else type(part)()
+
+
+@pytest.mark.parametrize("id", all_checks())
+def test_odd_evidence_stops_no_judge(id):
+    """Each list, dictionary, text and tensor of what the right answer gives, emptied; and no number any more."""
+    right = asked(id)
+    found = {path: at(right, path) for path in places(right).values()}
+    tried = [changed(right, path, emptied(part)) for path, part in found.items() if isinstance(part, KINDS)]
+    for data in (*tried, odd(right, math.nan), odd(right, 2**63 - 1)):
+        verdict = judge_exercise(all_checks()[id], [Evidence(data, 1)])
+        assert not verdict.fault
+
+
+KINDS = (list, dict, str, torch.Tensor)
+
+
+def at(data, path):
+    for step in path:
+        data = data[step]
+    return data
+
+
+def odd(data, number):
+    """`data` with this in the place of all numbers of its kind."""
+    if type(data) is list:
+        return [odd(part, number) for part in data]
+    if type(data) is dict:
+        return {key: odd(part, number) for key, part in data.items()}
+    if type(data) is torch.Tensor:
+        return torch.full_like(data, number) if data.dtype == torch.tensor(number).dtype else data
+    return number if type(data) is type(number) else data
+
+
+@pytest.mark.parametrize("id", all_checks())
+def test_a_judge_reads_a_text_in_time_that_grows_with_it(id):
+    """In seconds of the processor, of a text four times as long."""
+    for path in (path for path in places(asked(id)).values() if type(at(asked(id), path)) is str):
+        small, large = (seconds_of(id, changed(asked(id), path, text)) for text in ("x" * 2**14, "x" * 2**16))
+        assert large < 10 * small + 0.5, path
+
+
+def seconds_of(id, data):
+    started = time.process_time()
+    judge_exercise(all_checks()[id], [Evidence(data, 1)])
+    return time.process_time() - started
