@@ -5,16 +5,19 @@ import json
 import os
 import re
 import stat
+import time
+import unicodedata
 import zipfile
 from contextlib import suppress
+from functools import partial
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 
 from course_utils.checks import all_checks
 from course_utils.grader.intake.answers import blank_cells, names_made, read_answers
-from course_utils.grader.intake.archive import MB, Refused, read_submissions, safe_name, unpack
+from course_utils.grader.intake.archive import MB, Refused, Upload, read_all, read_submissions, safe_name, student_of
 from course_utils.grader.intake.notebook import cell_name, cells_of, without_cell_magics
 from course_utils.profiles import HOME
 
@@ -135,6 +138,22 @@ def test_a_deleted_answer_is_missing_and_a_function_of_another_lesson_is_not_an_
     assert found.flags == ("03.1: there is no cell of this exercise",)
 
 
+def test_a_second_lesson_is_a_remark():
+    content = solved()
+    other = cell_of(notebook(lesson="04_train"), "04.1")
+    content["cells"].append(other)
+    assert read_answers(blob_of(content)).flags == (), "it is still blank"
+    other["source"] = "# Exercise 04.1\ndef fit():\n    return 1"
+    found = read_answers(blob_of(content))
+    assert (found.lesson, list(found.answers)) == ("03", [ID])
+    assert found.flags == ("answers of lesson 04 were not marked; hand in one notebook for each lesson",)
+
+
+def test_what_our_cells_say_has_one_form_only():
+    """So whoever compares them with a notebook need not know how its editor writes an accent."""
+    assert all(unicodedata.is_normalized(form, text) for text in blank_cells().values() for form in ("NFC", "NFD"))
+
+
 def test_a_changed_check_cell_is_a_remark():
     content = solved()
     next(cell for cell in content["cells"] if cell["id"] == "check-03-3")["source"] = "print('Exercise 03.3: passed')"
@@ -213,12 +232,12 @@ def test_nbgraders_own_name_of_a_cell_is_enough():
     [
         (b"", "no JSON"),
         (b"\xff\xfe{}", "not UTF-8"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"a": ' * 60 + b"1" + b"}" * 60, "nested too deeply"),
+        (b"[" * 100_000, "far too deep"),
+        (b'{"a": ' * 9999 + b"1" + b"}" * 9999, "far too deep"),
         (b"[" + b"[]," * 250_000 + b"1]", "too many parts"),
         (b'{"nbformat": 4, "nbformat": 4, "cells": []}', "names one thing twice"),
         (b'{"nbformat": 4, "cells": [], "x": NaN}', "a number that JSON does not have"),
-        (b'{"nbformat": 4, "cells": [], "x": ' + b"9" * 9999 + b"}", "no JSON"),
+        (b'{"nbformat": 4, "cells": [], "x": ' + b"9" * 9999 + b"}", "no exercise of this course"),
         (b'{"nbformat": 3, "worksheets": []}', "open it in Jupyter and save it"),
         (b'{"nbformat": 4, "cells": {}}', "open it in Jupyter and save it"),
         (b'{"nbformat": 4, "cells": [3]}', "a cell without text"),
@@ -256,6 +275,110 @@ def test_any_bytes_are_read_or_refused(blob):
         read_answers(blob)
 
 
+# -------------------------------------------------------------------------------------------- notebooks that take time
+
+
+def growth(read, small, large) -> float:
+    """How many times longer it takes to read `large`, which is four times `small`: about 4 if it is gone over once."""
+
+    def seconds(blob: bytes, times: int) -> float:
+        start = time.process_time()
+        for _ in range(times):
+            read(blob)
+        return time.process_time() - start
+
+    times = 1
+    while seconds(small, times) < 0.005:
+        times *= 2
+    return min(seconds(large, times) / seconds(small, times) for _ in range(2))
+
+
+def read_whole(blob: bytes) -> None:
+    with suppress(Refused):
+        found = read_answers(blob)
+        assert not any(found.makes_elsewhere("missing", id) for id in found.answers)
+
+
+def repeated(piece: str, size: int, inside: bool) -> bytes:
+    """A file filled with one text again and again; or cells filled with it that claim to be every exercise."""
+    text = piece * (size // len(piece.encode()))
+    if not inside:
+        return f'{{"nbformat": 4, "cells": [{text}'.encode()
+    names = [cell_name(kind, id) for kind in ("exercise", "check") for id in all_checks()]
+    parts = [text[begin : begin + len(text) // 9] for begin in range(0, len(text), len(text) // 9 + 1)]
+    cells = [{"cell_type": "code", "source": part, "metadata": {"tags": names}} for part in parts]
+    return json.dumps({"nbformat": 4, "cells": cells}, ensure_ascii=False).encode()
+
+
+def many_cells(count: int) -> bytes:
+    """Many cells that use a name, and an answer as long as all of them that does not make it."""
+    sources = [ANSWER + "print(missing)\n" * 30 * count, *(f"print(missing, {number})" for number in range(count))]
+    return blob_of({"nbformat": 4, "cells": [{"cell_type": "code", "source": source} for source in sources]})
+
+
+ACCENTS, QUOTES = "\u0301\u0327", '\\"'
+PIECES = [
+    *(
+        QUOTES,
+        '"',
+        "\\\\",
+        "\\n",
+        "[",
+        "]",
+        "{",
+        '{"":',
+        "}",
+        ",",
+        "0,",
+        "9",
+        "1e",
+        "-",
+        " ",
+        "\t",
+        ACCENTS,
+        "é",
+        "a",
+        "a,",
+        "=",
+    ),
+    *("# Exercise 03.3\n", "def what_moves\n", "%%time\n", "%%time ", "import (", "as ", "\r", "\n", "# ", "*a , ", ":"),
+]
+
+
+@settings(max_examples=12)
+@example(pieces=[QUOTES], inside=False)
+@example(pieces=[ACCENTS], inside=True)
+@given(pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=3), inside=st.booleans())
+def test_reading_takes_time_in_proportion(pieces, inside):
+    small, large = (repeated("".join(pieces), size, inside) for size in (1 << 15, 1 << 17))
+    assert any(growth(read_whole, small, large) < 6.5 for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        (partial(repeated, QUOTES, inside=False), 2 * MB),
+        (partial(repeated, "9", inside=False), 2 * MB),
+        (partial(repeated, ACCENTS, inside=True), 2 * MB),
+        (partial(repeated, "a , " * 100 + "\n", inside=True), MB // 8),
+        (many_cells, 450),
+    ],
+    ids=["quotes", "digits", "accents", "targets", "cells"],
+)
+def test_the_largest_notebooks_take_time_in_proportion(make, size):
+    assert any(growth(read_whole, make(size), make(4 * size)) < 6.5 for _ in range(3))
+
+
+def test_a_name_inside_a_zip_takes_time_in_proportion(tmp_path):
+    """Accents in changing order take a time that grows with the square of their number to bring in order."""
+
+    def read(path):
+        assert [len(safe_name(upload.name)) for upload in read_submissions(path)]
+
+    short, long = (pack(tmp_path / f"{count}.zip", (ACCENTS * count + ".ipynb", b"")) for count in (4000, 16000))
+    assert any(growth(read, short, long) < 6.5 for _ in range(3))
+
+
 def test_a_byte_order_mark_and_half_a_letter_do_no_harm():
     content = solved()
     cell_of(content)["source"] += "# \ud800"
@@ -267,7 +390,7 @@ def test_a_byte_order_mark_and_half_a_letter_do_no_harm():
 
 
 def handed_in(path):
-    return [(upload.name, upload.student, upload.refused) for upload in read_submissions(path)]
+    return [(upload.name, student_of(upload.name), upload.refused) for upload in read_submissions(path)]
 
 
 def test_flat_by_learner_and_as_nbgrader_has_it(tmp_path):
@@ -330,69 +453,85 @@ def pack(path, *members, compression=zipfile.ZIP_DEFLATED):
     return path
 
 
-def link(name):
-    info = zipfile.ZipInfo(name)
-    info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return info
-
-
 def test_a_zip_is_read_without_unpacking(tmp_path, monkeypatch):
     monkeypatch.setattr(zipfile.ZipFile, "extractall", None)
     blob = blob_of(solved())
-    pack(
-        tmp_path / "anna.zip", ("lesson/03.ipynb", blob), ("__MACOSX/._03.ipynb", b"x"), ("inner.zip", b"PK"), ("data.csv", b"")
-    )
+    others = "lesson/.ipynb_checkpoints/03-checkpoint.ipynb", "__MACOSX/._03.ipynb", "lesson/._03.ipynb", "data.csv"
+    pack(tmp_path / "anna.zip", ("lesson/03.ipynb", blob), *((name, b"x") for name in others))
     (upload,) = read_submissions(tmp_path)
-    assert (upload.name, upload.student, upload.blob) == ("anna.zip/lesson/03.ipynb", "anna", blob)
+    assert upload == Upload("anna.zip/lesson/03.ipynb", blob)
+    assert student_of(upload.name) == "anna"
 
 
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ([("../x.ipynb", b"")], "leads outside"),
-        ([("/etc/x.ipynb", b"")], "leads outside"),
-        ([("C:\\x.ipynb", b"")], "leads outside"),
-        ([("a\\..\\..\\x.ipynb", b"")], "leads outside"),
-        ([(link("x.ipynb"), b"gradebook.db")], "a link or a device"),
-        ([("x.ipynb", b"0" * (5 * MB))], "packed more than 100 times"),
-        ([(f"{i}.ipynb", b"") for i in range(2001)], "2001 files; at most 2000"),
-        ([("inner.zip", b"PK")], "holds no notebook"),
+        ([(f"{i}.ipynb", b"") for i in range(2001)], "more than 2000 files"),
+        ([("data.csv", b"PK")], "holds no notebook"),
+        ([], "holds no notebook"),
         ([(f"{i}.ipynb", os.urandom(8) * (1 * MB)) for i in range(13)], "unpacks to more than 100 MB"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=["many", "data", "nothing", "bytes"],
 )
 def test_a_hostile_zip_is_refused_as_a_whole(tmp_path, members, words):
-    path = pack(tmp_path / "evil.zip", *members)
-    ((name, student, refused),) = handed_in(path)
+    pack(tmp_path / "evil.zip", *members)
+    ((name, student, refused),) = handed_in(tmp_path)
     assert (name, student) == ("evil.zip", "evil")
     assert words in refused
+
+
+def test_a_path_inside_a_zip_is_a_name_and_no_way(tmp_path):
+    """Whatever it says, it belongs to the zip's learner, and nothing is written."""
+    link = zipfile.ZipInfo("link.ipynb")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    names = [
+        "../ben/x.ipynb",
+        "/etc/x.ipynb",
+        "C:\\x.ipynb",
+        "a\\..\\..\\x.ipynb",
+        "submitted/ben/x.ipynb",
+        "ben_123_456_x.ipynb",
+    ]
+    path = pack(tmp_path / "anna.zip", *((name, b"{}") for name in names), (link, b"gradebook.db"))
+    found = list(read_submissions(tmp_path))
+    assert {student_of(upload.name) for upload in found} == {"anna"}
+    assert sorted(upload.blob for upload in found) == [b"gradebook.db", *[b"{}"] * len(names)]
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_more_hostile_zips(tmp_path):
+    """What cannot be read of a zip costs the rest of it nothing."""
+    blob = os.urandom(2000)
+    good, bad = ("good.ipynb", b"{}"), ("bad.ipynb", blob)
     with pytest.warns(UserWarning, match="Duplicate name"):
-        pack(tmp_path / "twice.zip", ("a.ipynb", b"1"), ("a.ipynb", b"2"))
-    pack(tmp_path / "big.zip", ("a.ipynb", bytes(range(256)) * (11 * MB // 256)), compression=zipfile.ZIP_STORED)
-    whole = pack(tmp_path / "cut.zip", ("a.ipynb", b"x" * 1000)).read_bytes()
+        pack(tmp_path / "twice.zip", good, bad, ("bad.ipynb", b"2"))
+    pack(tmp_path / "big.zip", good, ("bad.ipynb", bytes(11 * MB)))
+    pack(tmp_path / "inner.zip", good, ("bad.zip", blob))
+    pack(tmp_path / "odd.zip", good, bad, compression=zipfile.ZIP_LZMA)
+    whole = pack(tmp_path / "lie.zip", good, bad).read_bytes()
+    place = whole.index(blob[:100])
+    (tmp_path / "lie.zip").write_bytes(whole[:place] + b"\0" * 30 + whole[place + 30 :])
+    locked = bytearray(whole)
+    locked[whole.rindex(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(locked)
     (tmp_path / "cut.zip").write_bytes(whole[:-30])
     (tmp_path / "text.zip").write_bytes(b"no zip")
-    lying = bytearray(pack(tmp_path / "lie.zip", ("a.ipynb", os.urandom(2000))).read_bytes())
-    lying[60:90] = b"\0" * 30
-    (tmp_path / "lie.zip").write_bytes(lying)
-    locked = bytearray(whole)
-    locked[6] |= 1
-    locked[locked.index(b"PK\x01\x02") + 8] |= 1
-    (tmp_path / "locked.zip").write_bytes(locked)
     found = {name: refused for name, _, refused in handed_in(tmp_path)}
     for name, words in {
-        "twice.zip": "two files of one name",
-        "big.zip": "larger than 10 MB",
-        "cut.zip": "no zip file that can be read",
-        "text.zip": "no zip file that can be read",
-        "lie.zip": "no zip file that can be read (BadZipFile)",
-        "locked.zip": "encrypted",
+        "twice.zip/bad.ipynb (2)": "another upload has this name",
+        "big.zip/bad.ipynb": "larger than 10 MB",
+        "inner.zip/bad.zip": "a zip inside a zip",
+        "odd.zip/bad.ipynb": "packed in an unusual way",
+        "lie.zip/bad.ipynb": "it cannot be read (BadZipFile)",
+        "locked.zip/bad.ipynb": "encrypted",
+        "cut.zip": "it cannot be read (BadZipFile)",
+        "text.zip": "it cannot be read (BadZipFile)",
     }.items():
-        assert words in found[name], name
+        assert words in found.pop(name), name
+    odd = found.pop("odd.zip/good.ipynb")
+    assert "unusual" in odd
+    assert set(found.values()) == {""}
+    assert len(found) == 6
 
 
 @given(st.binary(max_size=60), st.integers(0, 150))
@@ -400,8 +539,91 @@ def test_a_damaged_zip_is_read_or_refused(noise, place):
     buffer = io.BytesIO()
     pack(buffer, ("a.ipynb", b"{}" * 50))
     blob = buffer.getvalue()
-    for upload in unpack("a.zip", blob[:place] + noise + blob[place + len(noise) :]):
-        assert upload.refused or upload.blob is not None
+    damaged = blob[:place] + noise + blob[place + len(noise) :]
+    assert all(upload.refused or upload.blob is not None for upload in read_all([("a.zip", lambda: damaged)]))
+
+
+# ------------------------------------------------------------------------------------------------------- whose it is
+
+
+MOODLE = [
+    "Ana Li_12345_assignsubmission_file_/03_freeze.ipynb",
+    "Ana Li_12345_assignsubmission_onlinetext_/onlinetext.html",
+    "Ana Li_12399_assignsubmission_file_/03_freeze.ipynb",
+    "Ben_Ō'Neil_12346_assignsubmission_file/work.ipynb",
+    "Cleo_12347_assignsubmission_onlinetext_/onlinetext.html",
+    "Dora_12348_assignsubmission_file_03_freeze.ipynb",
+]
+IN_MOODLE = ["Ana Li (12345)", "Ana Li (12399)", "Ben_Ō'Neil (12346)", "Cleo (12347)", "Dora (12348)"]
+CANVAS = [
+    "liana_12345_678901_03_freeze.ipynb",
+    "liana_12345_678902_04_train-1.ipynb",
+    "oneilben_LATE_12346_678903_work_1_2.ipynb",
+]
+IN_CANVAS = ["liana (12345)", "oneilben (12346)"]
+NBGRADER = ["submitted/ana/hw/03_freeze.ipynb", "submitted/ben/hw/03_freeze.ipynb", "submitted/cleo/hw/notes.txt"]
+CLASSES = {
+    "moodle": (MOODLE, IN_MOODLE),
+    "canvas": (CANVAS, IN_CANVAS),
+    "nbgrader": (NBGRADER, ["ana", "ben", "cleo"]),
+    "folders": (["ana/a.ipynb", "ana/b/a.ipynb", "ben/a.ipynb", "cleo/report.pdf", "notes.txt"], ["ana", "ben", "cleo"]),
+    "files": (["ana.ipynb", "ben.ipynb", "cleo.ipynb.txt", "dora.py"], ["ana", "ben", "cleo", "dora"]),
+    "of one": (MOODLE[:2], IN_MOODLE[:1]),
+}
+
+
+@pytest.mark.parametrize("around", ["", "export/", "export/of a week/"])
+@pytest.mark.parametrize(("names", "students"), CLASSES.values(), ids=CLASSES)
+def test_a_zip_of_a_class_is_the_folder_it_was_made_of(tmp_path, names, students, around):
+    for name in names:
+        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / name).write_bytes(b"{}")
+    path = pack(tmp_path / "class.zip", *((around + name, b"{}") for name in names))
+    found = handed_in(path)
+    assert sorted({student for _, student, _ in found}) == students
+    assert found == handed_in(tmp_path / "folder")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["03_freeze.ipynb", "04_train.ipynb"],
+        ["course/notebooks/03_freeze.ipynb", "course/notebooks/04_train.ipynb", "course/course_utils/x.py"],
+        ["homework.ipynb"],
+    ],
+)
+def test_a_zip_of_one_learner_that_is_given(tmp_path, names):
+    found = handed_in(pack(tmp_path / "ana.zip", *((name, b"{}") for name in names)))
+    assert {student for _, student, _ in found} == {"ana"}
+
+
+def test_archives_in_a_folder_belong_to_whom_the_platform_says(tmp_path):
+    pack(tmp_path / "liana_12345_678901_work.zip", ("oneilben_12346_678903_x.ipynb", b"{}"), ("cleo/x.ipynb", b"{}"))
+    folder = tmp_path / "Ana Li_999_assignsubmission_file_12346_assignsubmission_file_"
+    folder.mkdir()
+    (folder / "x.ipynb").write_bytes(b"{}")
+    students = {student for _, student, _ in handed_in(tmp_path)}
+    assert students == {"liana (12345)", "Ana Li_999_assignsubmission_file (12346)"}, "whoever takes such a name is nobody else"
+
+
+def test_what_has_almost_the_name_of_a_notebook_is_named(tmp_path):
+    for name in ("ana/03.ipynb", "ana/04.ipynb.txt", "ana/05.IPYNB.json", "ana/help.py", "ben/x.py", "dora.py", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"{}")
+    (tmp_path / "cleo").mkdir()
+    (tmp_path / "ana" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "ana" / ".ipynb_checkpoints" / "03-checkpoint.ipynb").write_bytes(b"{}")
+    found = {name: refused for name, _, refused in handed_in(tmp_path)}
+    assert list(found) == ["ana/03.ipynb", "ana/04.ipynb.txt", "ana/05.IPYNB.json", "ben", "cleo", "dora.py"]
+    assert [name for name, words in found.items() if "does not end in .ipynb" in words] == [*list(found)[1:3], "dora.py"]
+    assert [name for name, words in found.items() if "no notebook" in words] == ["ben", "cleo"]
+
+
+def test_of_names_that_look_alike_the_later_one_is_refused(tmp_path):
+    names = ["Ana.ipynb", "ana.ipynb", "\u00e9.ipynb", "e\u0301.ipynb", "ben.ipynb"]
+    path = pack(tmp_path / "class.zip", *((name, b"{}") for name in names))
+    refused = [name for name, _, words in handed_in(path) if "another upload has this name" in words]
+    assert refused == ["ana.ipynb", "\u00e9.ipynb"]
 
 
 # ------------------------------------------------------------------------------------------------------------ names
@@ -413,4 +635,4 @@ HOSTILE = ["..", "a/b", "a" * 300, "a\0b", "CON", "anna", "Anna", "\u0430nna", "
 def test_names_of_files_are_safe_and_differ():
     names = [safe_name(id) for id in HOSTILE]
     assert len({name.casefold() for name in names}) == len(HOSTILE)
-    assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}-[0-9a-f]{8}", name) for name in names), names
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}-[0-9a-f]{32}", name) for name in names), names

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from course_utils.checks import all_checks
 from course_utils.grader.intake.archive import Refused
-from course_utils.grader.intake.notebook import Cell, cell_name, cells_of
+from course_utils.grader.intake.notebook import Cell, cell_name, cells_of, normal
 from course_utils.profiles import HOME
 
-LINES, LINE = 300, 500  # of a cell and their characters, when names are looked for
+LINES, LINE = 10_000, 500  # of a notebook and their characters, when names are looked for
 
 
 @dataclass(frozen=True)
@@ -23,11 +22,16 @@ class Submission:
     answers: dict[str, str]
     flags: tuple[str, ...] = ()
     lesson: str = ""
-    cells: tuple[str, ...] = ()  # the texts of all code cells
+    code: str = ""  # of all code cells
+
+    @cached_property
+    def names(self) -> set[str]:
+        """What the notebook imports, defines or assigns anywhere."""
+        return names_made(self.code)
 
     def makes_elsewhere(self, name: str, id: str) -> bool:
-        """Whether a cell that is no part of the answer to exercise `id` makes `name`."""
-        return any(name in text and text not in self.answers[id] and name in names_made(text) for text in self.cells)
+        """Whether a cell makes `name`, and the answer to exercise `id` does not."""
+        return name in self.names and name not in names_made(self.answers[id])
 
 
 def read_answers(blob: bytes) -> Submission:
@@ -43,18 +47,25 @@ def read_answers(blob: bytes) -> Submission:
         if id.startswith(f"{lesson}."):
             source, remarks = answer_in(cells, id, check.answer)
             flags += [f"{id}: {remark}" for remark in remarks]
-            if normal(source) not in ("", normal(blank_cells()[cell_name("exercise", id)])):
+            if source:
                 answers[id] = source
-    return Submission(answers, tuple(flags), lesson, tuple(cell.source for cell in cells if cell.kind == "code"))
+    others = sorted({id[:2] for id in all_checks() if id[:2] != lesson and begun(cells, id)})
+    flags += [f"answers of lesson {other} were not marked; hand in one notebook for each lesson" for other in others]
+    return Submission(answers, tuple(flags), lesson, "\n".join(cell.source for cell in cells if cell.is_code))
 
 
 def lesson_of(cells: list[Cell]) -> str:
     """The lesson most of whose exercises are there, by what cells say of themselves or else by the functions they define."""
-    for belongs in (lambda cell, id, check: cell.is_for(id), lambda cell, id, check: cell.defines(check.answer)):
+    for belongs in (lambda cell, id, check: cell.is_for(id), lambda cell, id, check: check.answer in cell.functions):
         found = [id[:2] for id, check in all_checks().items() if any(belongs(cell, id, check) for cell in cells)]
         if found:
             return max(sorted(set(found)), key=found.count)
     raise Refused("it holds no exercise of this course; hand in the notebook of the lesson")
+
+
+def begun(cells: list[Cell], id: str) -> list[Cell]:
+    """The cells that say they are exercise `id`, and are not blank."""
+    return [cell for cell in cells if cell.is_for(id) and cell.plain not in ("", blank("exercise", id))]
 
 
 def answer_in(cells: list[Cell], id: str, function: str) -> tuple[str, list[str]]:
@@ -63,32 +74,25 @@ def answer_in(cells: list[Cell], id: str, function: str) -> tuple[str, list[str]
     Of several cells that say they are the exercise, the last that is not blank counts. Where none of them defines the
     function, the last cell that does comes along, whatever it says of itself.
     """
-    stub = normal(blank_cells()[cell_name("exercise", id)])
-    named = [cell for cell in cells if cell.is_for(id)]
-    begun = [cell for cell in named if normal(cell.source) not in ("", stub)]
-    elsewhere = [cell for cell in cells if cell.defines(function) and cell not in named]
-    whole = [cell for cell in begun if cell.defines(function)]
-    remarks = ["there is no cell of this exercise"] if not named else []
-    if len(begun) > 1:
-        remarks.append(f"{len(begun)} cells say that they are this exercise; the last one counts")
-    if any(cell_name("check", id) in cell.names and normal(cell.source) != check_text(id) for cell in cells):
+    mine = begun(cells, id)
+    whole = [cell for cell in mine if function in cell.functions]
+    remarks = [] if any(cell.is_for(id) for cell in cells) else ["there is no cell of this exercise"]
+    if len(mine) > 1:
+        remarks.append(f"{len(mine)} cells say that they are this exercise; the last one counts")
+    if any(cell_name("check", id) in cell.names and cell.plain != blank("check", id) for cell in cells):
         remarks.append("its check cell was changed; it is not used here")
-    if whole:
-        return whole[-1].source, remarks
-    if not elsewhere:
-        return (begun[-1].source if begun else ""), remarks
-    remarks.append(f"`{function}` was found in another cell")
-    return "\n\n".join(cell.source for cell in (*begun[-1:], elsewhere[-1])), remarks
+    used = whole[-1:] or mine[-1:]
+    elsewhere = [cell for cell in cells if function in cell.functions and not cell.is_for(id)]
+    if elsewhere and not whole:
+        remarks.append(f"`{function}` was found in another cell")
+        used += [cell for cell in elsewhere[-1:] if cell.plain != blank("exercise", id)]
+    return "\n\n".join(cell.source for cell in used), remarks
 
 
-def normal(source: str) -> str:
-    """`source` without its first comment, and what an editor changes: line ends, blanks at them, forms of one letter."""
-    lines = unicodedata.normalize("NFC", source).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return re.sub(r"^# Exercise .*\n?", "", "\n".join(line.rstrip() for line in lines).strip("\n"))
-
-
-def check_text(id: str) -> str:
-    return normal(blank_cells().get(cell_name("check", id), ""))
+@cache
+def blank(kind: str, id: str) -> str:
+    """The text of a cell of the learners' notebooks, as it is compared with; "" if it is not there."""
+    return normal(blank_cells().get(cell_name(kind, id), ""))
 
 
 @cache
@@ -99,7 +103,7 @@ def blank_cells() -> dict[str, str]:
 
 
 def names_made(source: str) -> set[str]:
-    """The names that a cell imports, defines or assigns, read line by line: nothing is run, no parser meets hostile text."""
+    """The names that code imports, defines or assigns, read line by line: nothing is run, no parser meets hostile text."""
     found, importing = set(), False
     for line in source.splitlines()[:LINES]:
         line = line[:LINE].partition("#")[0].strip()
@@ -110,6 +114,6 @@ def names_made(source: str) -> set[str]:
             found |= {part.split()[-1].partition(".")[0] for part in line.strip("() ").split(",") if part.strip()}
         else:
             found |= set(re.findall(r"(?:\bdef|\bclass|\bas|^for)\s+(\w+)", line))
-            targets = re.match(r"(\*?\w+(?:\s*,\s*\*?\w+)*)\s*(?::[^=]*)?=(?!=)", line)
+            targets = re.match(r"(\*?\w++(?:\s*+,\s*+\*?\w++)*+)\s*+(?::[^=]*+)?+=(?!=)", line)
             found |= set(re.findall(r"\w+", targets[1])) if targets else set()
     return found

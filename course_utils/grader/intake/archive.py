@@ -1,6 +1,7 @@
 """What was handed in: files, folders and archives, read without trusting anything, as one upload for each notebook.
 
-Everything has a limit, and whatever is over it or cannot be read is refused with a reason that its author can act on.
+Everything has a limit. What is over it or cannot be read is refused, with a reason that its author can act on, and costs
+nobody else anything. Paths inside an archive are only names: nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -10,16 +11,35 @@ import io
 import os
 import re
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+from typing import IO
+
+from course_utils.profiles import HOME
 
 MB = 1 << 20
-NOTEBOOK_BYTES, ARCHIVE_BYTES, UNPACKED_BYTES, CELL_CHARACTERS = 10 * MB, 50 * MB, 100 * MB, MB
-MEMBERS, RATIO, CELLS, DEPTH, BRACKETS = 2000, 100, 2000, 50, 200_000
+NOTEBOOK_BYTES, ARCHIVE_BYTES, UNPACKED_BYTES = 10 * MB, 50 * MB, 100 * MB
+MEMBERS, NAME = 2000, 1000  # files in an archive, characters of a path
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+LESSONS = {path.stem for path in (HOME / "notebooks").glob("[0-9]*.ipynb")}
+TAKEN = re.compile(r"\.(ipynb|zip)$", re.IGNORECASE)
+MISNAMED = re.compile(r"\.ipynb\.(txt|json)$|^[^/]*\.py$", re.IGNORECASE)  # a script beside notebooks may be anything
+HIDDEN = re.compile(r"(^|/)(\.[^./]|__MACOSX/)")
+OWNERS = (  # how a path begins: with the learner's name, and on some platforms a number that nobody else has
+    re.compile(r"submitted/([^/]+)"),  # nbgrader
+    re.compile(r"([^/]+)_(\d{3,})_assignsubmission_(?:file|onlinetext)"),  # Moodle
+    re.compile(r"([^/_]+)(?:_LATE)?_(\d{3,})_\d{3,}_"),  # Canvas
+    re.compile(r"/*([^/]*)"),  # a folder of their own, or a file
+)
+
+Source = tuple[str, Callable[[], bytes]]  # the name of something handed in, and how to read it
 
 
 class Refused(ValueError):
@@ -34,16 +54,12 @@ class Upload:
     blob: bytes
     refused: str = ""
 
-    @property
-    def student(self) -> str:
-        return student_of(self.name)
-
 
 def student_of(name: str) -> str:
-    """Whose an upload is: the first folder (or archive) of its path, below `submitted/` if that is there; else the file."""
-    parts = PurePosixPath(name).parts
-    parts = parts[1:] if parts[:1] == ("submitted",) and len(parts) > 2 else parts
-    return parts[0].removesuffix(".ipynb").removesuffix(".zip") if parts else name
+    """Whose an upload is: the first folder or file of its path; `Ana Li (12345)` where a platform has named it."""
+    found = next(found for pattern in OWNERS if (found := pattern.match(name)))
+    student = re.sub(r"\.(ipynb(\.txt|\.json)?|zip|py)$", "", found[1], flags=re.IGNORECASE)
+    return f"{student} ({found[2]})" if found.lastindex == 2 else student
 
 
 def read_submissions(path: Path) -> Iterator[Upload]:
@@ -55,103 +71,124 @@ def read_submissions(path: Path) -> Iterator[Upload]:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path} is not there; give a notebook, a zip, or a folder that holds either")
-    for name, file in [(path.name, path)] if not path.is_dir() else entries(path):
+    is_file = not path.is_dir()
+    uploads = read_all([(path.name, partial(read_once, path))] if is_file else sort_out(files(path)), given=is_file)
+    seen: dict[str, set[str]] = {}
+    for upload in uploads:
+        same = seen.setdefault(unicodedata.normalize("NFC", upload.name).casefold(), set())
+        if same:
+            name = f"{upload.name} ({len(same) + 1})" if upload.name in same else upload.name
+            upload = Upload(name, b"", "another upload has this name, or one that differs in case or accents only; rename one")
+        same.add(upload.name)
+        yield upload
+
+
+def read_all(sources: Iterable[Source], given: bool = False) -> Iterator[Upload]:
+    for name, read in sources:
         try:
-            blob = read_once(file)
-        except (OSError, Refused) as error:
-            yield Upload(name, b"", str(error) if isinstance(error, Refused) else f"it cannot be read: {error.strerror}")
+            blob = read()
+            inside = unpack(name, blob, given) if name.lower().endswith(".zip") else None
+        except UNREADABLE as error:
+            words = f"it cannot be read ({type(error).__name__}); save it or pack it again"
+            yield Upload(name, b"", str(error) if isinstance(error, Refused) else words)
             continue
-        yield from unpack(name, blob) if name.lower().endswith(".zip") else [Upload(name, blob)]
+        yield from [Upload(name, blob)] if inside is None else read_all(inside)
 
 
-def entries(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Names and paths of the notebooks and archives below `folder`; links to folders are not followed."""
-    found = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
-        for name in (*folders, *files):
-            path = Path(root, name)
-            taken = name.lower().endswith((".ipynb", ".zip")) and not name.startswith(".")
-            if taken or (name in folders and path.is_symlink()):
-                found.append((printable(path.relative_to(folder).as_posix()), path))
-        folders[:] = [name for name in folders if not name.lower().endswith((".ipynb", ".zip"))]
-    yield from sorted(found)
+def files(folder: Path) -> Iterator[Source]:
+    """All that is below `folder`; names of folders end in a slash, and links to folders are not followed."""
+    for root, folders, names in os.walk(folder):
+        for path, slash in (*((Path(root, name), "/") for name in folders), *((Path(root, name), "") for name in names)):
+            yield printable(path.relative_to(folder).as_posix()) + slash, partial(read_once, path)
 
 
-def printable(name: str) -> str:
-    """A file's name that any format can hold: bytes that are no UTF-8 become question marks."""
-    return name.encode("utf-8", "replace").decode("utf-8")
+def sort_out(sources: Iterable[Source]) -> list[Source]:
+    """The notebooks and archives; refused are what has almost their name, and the folders of learners who have neither."""
+    shown = [(name, read) for name, read in sources if not HIDDEN.search(name)]
+    found = [(name, read) for name, read in shown if TAKEN.search(name)]
+    found += [(name, partial(refuse, "it does not end in .ipynb; rename it")) for name, _ in shown if MISNAMED.search(name)]
+    there = {student_of(name) for name, _ in found}
+    empty = {own_part(name) for name, _ in shown if own_part(name) != name and student_of(name) not in there}
+    found += [(name, partial(refuse, "it holds no notebook (.ipynb), or only a link to one")) for name in empty]
+    return sorted(found, key=itemgetter(0))
+
+
+def own_part(name: str) -> str:
+    """The beginning of a path, up to the folder or file that is its learner's own."""
+    return "/".join(name.split("/")[: 2 if name.startswith("submitted/") else 1])
+
+
+def refuse(words: str) -> bytes:
+    raise Refused(words)
+
+
+def printable(text: str) -> str:
+    """`text` as any format can hold it: what is no Unicode becomes question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def read_once(path: Path) -> bytes:
     """The bytes of a regular file that is no link, opened only once, so that what is checked is what is read."""
-    limit = ARCHIVE_BYTES if path.suffix.lower() == ".zip" else NOTEBOOK_BYTES
     if path.is_symlink():
         raise Refused("it is a link; hand in the file itself")
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Refused("it is no regular file; hand in a notebook")
-        blob = file.read(limit + 1)
+        if path.suffix.lower() == ".zip":
+            return read_within(file, ARCHIVE_BYTES, "unpack it and hand in the folder")
+        return read_within(file, NOTEBOOK_BYTES)
+
+
+def read_within(file: IO[bytes], limit: int, way_out: str = "clear its outputs and save it again") -> bytes:
+    blob = file.read(limit + 1)
     if len(blob) > limit:
-        raise Refused(f"it is larger than {limit // MB} MB; clear its outputs and save it again")
+        raise Refused(f"it is larger than {limit // MB} MB; {way_out}")
     return blob
 
 
-def unpack(archive: str, blob: bytes) -> Iterator[Upload]:
-    """The notebooks in a zip file; archives inside it are left closed."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(blob)) as opened:
-            for member in members(opened):
-                yield Upload(f"{archive}/{printable(member.filename)}", read_member(opened, member))
-    except Refused as error:
-        yield Upload(archive, b"", str(error))
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
-        yield Upload(archive, b"", f"it is no zip file that can be read ({type(error).__name__}); pack it again")
+def unpack(archive: str, blob: bytes, given: bool = False) -> list[Source]:
+    """What is in a zip file; the one that was `given` may be a whole class, and reads as the folder it was made of.
+
+    Raises:
+        Refused, or another of `UNREADABLE`: if it holds too much, or is none.
+    """
+    if blob.count(b"PK\1\2") > MEMBERS:  # before there is an object for each
+        raise Refused(f"the zip holds more than {MEMBERS} files; leave out everything but the notebooks")
+    opened = zipfile.ZipFile(io.BytesIO(blob))
+    members = [(i.filename.replace("\\", "/")[-NAME:], partial(read_member, opened, i)) for i in opened.infolist()]
+    room = class_in([name for name, _ in members if TAKEN.search(name) and not HIDDEN.search(name)]) if given else None
+    if room is not None:
+        return sort_out((name.removeprefix(room), read) for name, read in members if name.startswith(room))
+    if sum(info.file_size for info in opened.infolist() if TAKEN.search(info.filename)) > UNPACKED_BYTES:
+        raise Refused(f"the zip unpacks to more than {UNPACKED_BYTES // MB} MB; clear the outputs of its notebooks")
+    return sort_out([(f"{archive}/", bytes), *((f"{archive}/{name}", read) for name, read in members)])
 
 
-def members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The notebooks in `archive`, in the order of their names, once the whole list was found harmless."""
-    infos = archive.infolist()
-    if len(infos) > MEMBERS:
-        raise Refused(f"the zip holds {len(infos)} files; at most {MEMBERS} are read")
-    if sum(info.file_size for info in infos) > UNPACKED_BYTES:
-        raise Refused(f"the zip unpacks to more than {UNPACKED_BYTES // MB} MB; leave out everything but the notebooks")
-    if len({info.filename for info in infos}) < len(infos):
-        raise Refused("the zip holds two files of one name; pack it again")
-    for info in infos:
-        refuse_member(info)
-    notebooks = [info for info in infos if info.filename.lower().endswith(".ipynb") and "__MACOSX" not in info.filename]
-    if not notebooks:
-        raise Refused("the zip holds no notebook (.ipynb)")
-    return sorted(notebooks, key=lambda info: info.filename)
-
-
-def refuse_member(info: zipfile.ZipInfo) -> None:
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    path = PurePosixPath(info.filename.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in info.filename or "\0" in info.orig_filename:
-        raise Refused("the zip holds a name that leads outside of it; pack it again from its own folder")
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise Refused("the zip holds a link or a device; hand in plain files")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Refused("the zip is packed in an unusual way; pack it again with the system's own tool")
-    if info.flag_bits & 1:
-        raise Refused("the zip is encrypted; pack it without a password")
-    if info.file_size > RATIO * max(info.compress_size, 1) and info.file_size > MB:
-        raise Refused(f"the zip holds a file that is packed more than {RATIO} times smaller than it is")
+def class_in(names: list[str], room: str = "") -> str | None:
+    """The folder, with a slash at its end, in which each learner has one or a file; None if all is one learner's."""
+    inner = [name.removeprefix(room) for name in names]
+    if any(pattern.match(name) for name in inner for pattern in OWNERS[:-1]):
+        return room
+    if len({name.partition("/")[:2] for name in inner}) == 1 and "/" in inner[0]:
+        return class_in(names, f"{room}{inner[0].partition('/')[0]}/")
+    learners = {student_of(name) for name in inner}
+    return room if len(learners) > 1 and not learners <= LESSONS else None
 
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.filename.lower().endswith(".zip"):
+        raise Refused("it is a zip inside a zip; unpack the outer one and hand in the folder")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Refused("it is packed in an unusual way; pack it again with the system's own tool")
+    if info.flag_bits & 1:
+        raise Refused("it is encrypted; pack it without a password")
     with archive.open(info) as file:
-        blob = file.read(NOTEBOOK_BYTES + 1)
-    if len(blob) > NOTEBOOK_BYTES:
-        raise Refused(f"the zip holds a notebook larger than {NOTEBOOK_BYTES // MB} MB; clear its outputs and save it again")
-    return blob
+        return read_within(file, NOTEBOOK_BYTES)
 
 
 def safe_name(id: str) -> str:
-    """A name for files about `id`: letters, digits and dashes, and eight digits that no other id shares."""
-    ascii_only = unicodedata.normalize("NFKD", id).encode("ascii", "ignore").decode()
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", ascii_only.removesuffix(".ipynb")).strip("-")[:40].lower()
-    return f"{slug or 'submission'}-{hashlib.sha256(id.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    """A name for files about `id`: letters, digits and dashes, then 128 bits of its hash, which nobody finds a second time."""
+    plain = unicodedata.normalize("NFKD", id[:NAME]).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", plain.removesuffix(".ipynb")).strip("-")[:40].lower()
+    return f"{slug or 'submission'}-{hashlib.sha256(id.encode('utf-8', 'replace')).hexdigest()[:32]}"

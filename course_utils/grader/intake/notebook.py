@@ -1,4 +1,7 @@
-"""From the bytes of a notebook to its cells; nothing is run, and whatever cannot be read is refused with a reason."""
+"""From the bytes of a notebook to its cells, in a time that grows with their number only; nothing is run.
+
+Whatever cannot be read is refused with a reason. Each cell is looked at once, here, and never searched again.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,24 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from course_utils.grader.intake.archive import BRACKETS, CELL_CHARACTERS, CELLS, DEPTH, Refused, printable
+from course_utils.grader.intake.archive import MB, Refused, printable
+
+CELLS, CELL_CHARACTERS, BRACKETS = 2000, MB, 200_000
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of any notebook: its text, and what it says of itself."""
+    """A cell of any notebook: its text, and what is asked about it."""
 
-    kind: str
+    is_code: bool
     source: str
-    names: frozenset[str]  # cell id, nbgrader's id, tags
-
-    def defines(self, function: str) -> bool:
-        return re.search(rf"^(async )?def {function}\b", self.source, re.MULTILINE) is not None
+    plain: str  # the source as `normal` has it
+    names: frozenset[str]  # cell id, nbgrader's id, tags, and the exercise that its first line names
+    functions: frozenset[str]  # what it defines at its margin
 
     def is_for(self, id: str) -> bool:
         """Whether the cell says that it holds the answer of exercise `id`."""
-        says = cell_name("exercise", id) in self.names or re.match(rf"\s*# Exercise {re.escape(id)}\b", self.source)
-        return bool(says) and (self.kind == "code" or "def " in self.source)
+        return cell_name("exercise", id) in self.names and (self.is_code or "def " in self.source)
 
 
 def cell_name(kind: str, id: str) -> str:
@@ -37,32 +40,22 @@ def cells_of(blob: bytes) -> list[Cell]:
         text = blob.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Refused("it is not UTF-8 text, so it is no notebook; hand in the .ipynb file that Jupyter saved") from None
-    refuse_nesting(text)
-    try:
-        notebook = json.loads(text, object_pairs_hook=once, parse_constant=no_number)
+    if text.count("[") + text.count("{") > BRACKETS:
+        raise Refused("it has too many parts for a notebook; clear its outputs and save it again")
+    try:  # of all numbers only the format's counts; float() takes linear time, int() does not
+        notebook = json.loads(text, object_pairs_hook=once, parse_constant=no_number, parse_int=float)
     except Refused:
         raise
     except (ValueError, RecursionError):
-        raise Refused("it is no JSON, so it is no notebook; hand in the .ipynb file that Jupyter saved") from None
+        raise Refused(
+            "it is no JSON, or far too deep, so it is no notebook; hand in the .ipynb file that Jupyter saved"
+        ) from None
     cells = notebook.get("cells") if isinstance(notebook, dict) and notebook.get("nbformat") == 4 else None
     if not isinstance(cells, list):
         raise Refused("it is no notebook of format 4; open it in Jupyter and save it")
     if len(cells) > CELLS:
         raise Refused(f"it has {len(cells)} cells; at most {CELLS} are read")
     return [read_cell(cell) for cell in cells]
-
-
-def refuse_nesting(text: str) -> None:
-    """Refuse brackets too deep or too many before the parser meets them."""
-    depth = deepest = count = 0
-    for found in re.finditer(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', text, re.DOTALL):
-        if found[0] in "[{":
-            depth, count = depth + 1, count + 1
-            deepest = max(deepest, depth)
-        elif found[0] in "]}":
-            depth -= 1
-        if deepest > DEPTH or count > BRACKETS:
-            raise Refused("it is nested too deeply or has too many parts for a notebook; clear its outputs and save it again")
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,14 +77,24 @@ def read_cell(cell: Any) -> Cell:
         raise Refused("it has a cell without text; open it in Jupyter and save it")
     if len(source) > CELL_CHARACTERS:
         raise Refused(f"it has a cell of {len(source)} characters; at most {CELL_CHARACTERS} are read")
+    source = without_cell_magics(printable(source))
     metadata = cell["metadata"] if isinstance(cell.get("metadata"), dict) else {}
     nbgrader = metadata["nbgrader"] if isinstance(metadata.get("nbgrader"), dict) else {}
     tags = metadata["tags"] if isinstance(metadata.get("tags"), list) else []
     names = {name for name in (cell.get("id"), nbgrader.get("grade_id"), *tags) if isinstance(name, str)}
-    return Cell(str(cell.get("cell_type", "")), without_cell_magics(printable(source)), frozenset(names))
+    if heading := re.match(r"\s*# Exercise (\d+\.\d+)\b", source):
+        names.add(cell_name("exercise", heading[1]))
+    functions = {found[1] for found in re.finditer(r"^(?:async )?def (\w+)", source, re.MULTILINE)}
+    return Cell(cell.get("cell_type") == "code", source, normal(source), frozenset(names), frozenset(functions))
 
 
 def without_cell_magics(source: str) -> str:
     """`source` without the magics at its top that only time or silence a cell; its lines keep their numbers."""
     magics = re.match(r"(?:\s*%%(?:time|timeit|capture)\b[^\r\n]*)+", source)
     return re.sub(r"[^\r\n]", "", magics[0]) + source[magics.end() :] if magics else source
+
+
+def normal(source: str) -> str:
+    """`source` without its first comment and what an editor changes: line ends, and blanks at them."""
+    lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return re.sub(r"^# Exercise .*\n?", "", "\n".join(line.rstrip() for line in lines).strip("\n"))
