@@ -21,7 +21,7 @@ from course_utils.grader.grading import Job, grade_upload, make_job
 from course_utils.grader.intake.archive import Upload, read_submissions, safe_name
 from course_utils.grader.output.classroom import Classroom, classroom
 from course_utils.grader.output.html import index_page, learner_page
-from course_utils.grader.output.platforms import github, gradescope, junit, markdown, workflow_commands
+from course_utils.grader.output.platforms import github, gradescope, junit, markdown
 from course_utils.grader.output.tables import exercises_csv, grades_csv, lms_csv
 from course_utils.grader.output.terminal import terminal
 from course_utils.grader.output.words import clean, self_reported
@@ -118,7 +118,7 @@ def write_class(room: Classroom, job: Job, out: Path) -> None:
 def exit_code(reports: list[Report], faults: list[str]) -> int:
     """What the command ends with; names what failed on our side."""
     for fault in faults:
-        print(clean(f"course: the grader failed at {fault}"), file=sys.stderr)
+        print(" ".join(clean(f"course: the grader failed at {fault}").split()), file=sys.stderr)  # a log obeys a line's begin
     gradable = bool(reports) and all(report.gradable for report in reports)
     return OUR_FAULT if faults else GRADED if gradable else SOME_NOT_GRADABLE
 
@@ -151,9 +151,8 @@ def to_gradescope(reports: list[Report], out: str | None) -> None:
 
 
 def to_actions(reports: list[Report], out: str | None) -> None:
-    """Annotations into the log, a table into the step's summary, the result into a file and, as base64, the step's output."""
+    """The report into the step's summary, the result into a file and the step's output; nothing into the log, which obeys."""
     result = github(reports)
-    print("\n".join(workflow_commands(reports)))
     written = {"GITHUB_STEP_SUMMARY": markdown(reports), "GITHUB_OUTPUT": b"result=" + base64.b64encode(result) + b"\n"}
     for name, content in written.items():
         if name in os.environ:

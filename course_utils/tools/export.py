@@ -161,8 +161,8 @@ ACTIONS_README = """# Grading on GitHub
 your copy of the course in place of COURSE_REPOSITORY. Put it into a private repository of yours and let the learners'
 repositories call it, for a workflow in a learner's repository is the learner's to change.
 
-The step shows a table of the exercises and up to ten annotations. `result.json`, which is kept as an artifact, holds the
-points; the step's output `result` is the same in base64, as GitHub Classroom's reporter reads it.
+The step's summary shows the exercises. `result.json`, which is kept as an artifact, holds the points; the step's output
+`result` is the same in base64, as GitHub Classroom's reporter reads it.
 
 Hidden checks belong into no repository that learners can read.
 """

@@ -19,9 +19,11 @@ RIGHT = (HOME / "solutions" / "03_freeze.ipynb").read_bytes()
 BLANK = (HOME / "notebooks" / "03_freeze.ipynb").read_bytes()
 
 
-def wrong() -> bytes:
+WRONG = '# Exercise 03.3\ndef what_moves(*_):\n    print("<script>alert(1)</script>")\n    return True, True\n'
+
+
+def with_answer(answer: str = WRONG) -> bytes:
     notebook = json.loads(RIGHT)
-    answer = '# Exercise 03.3\ndef what_moves(*_):\n    print("<script>alert(1)</script>")\n    return True, True\n'
     next(cell for cell in notebook["cells"] if cell["id"] == "exercise-03-3")["source"] = answer
     return json.dumps(notebook).encode()
 
@@ -32,7 +34,7 @@ def submissions(tmp_path):
     for name, blob in {
         "anna/03.ipynb": RIGHT,
         "ben/03.ipynb": BLANK,
-        "<b>cleo/03.ipynb": wrong(),
+        "<b>cleo/03.ipynb": with_answer(),
         "dora/03.ipynb": RIGHT,
     }.items():
         (folder / name).parent.mkdir(parents=True)
@@ -232,7 +234,7 @@ def test_unknown_values_show_the_usage(capsys, arguments):
 
 
 def test_one_notebook_into_the_terminal(tmp_path, capsys):
-    (tmp_path / "mine.ipynb").write_bytes(wrong())
+    (tmp_path / "mine.ipynb").write_bytes(with_answer())
     assert grade(tmp_path / "mine.ipynb") == 0, "that an answer is wrong is no error"
     said = capsys.readouterr().out
     assert "✓ 03.1  let only some parts learn                    3 of 3" in said
@@ -241,24 +243,35 @@ def test_one_notebook_into_the_terminal(tmp_path, capsys):
 
 
 def test_for_gradescope(tmp_path):
-    (tmp_path / "mine.ipynb").write_bytes(wrong())
+    (tmp_path / "mine.ipynb").write_bytes(with_answer())
     assert grade(tmp_path, "--to", "gradescope", "--out", tmp_path / "results.json") == 0
     result = json.loads((tmp_path / "results.json").read_text())
     assert [test["score"] for test in result["tests"]] == [3, 2, 0]
 
 
-def test_for_a_workflow(tmp_path, monkeypatch, capsys):
-    (tmp_path / "mine.ipynb").write_bytes(wrong())
+def test_for_a_workflow_whose_log_gets_no_text_that_could_be_a_command(tmp_path, monkeypatch, capsys):
+    answer = (
+        '# Exercise 03.3\ndef what_moves(*_):\n    print("::error::x")\n    raise ValueError("x\\n::set-output name=a::b")\n'
+    )
+    (tmp_path / "mine.ipynb").write_bytes(with_answer(answer))
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
     assert grade(tmp_path, "--to", "actions", "--out", tmp_path / "result.json") == 0
-    assert capsys.readouterr().out.startswith("::error title=03.3::")
-    assert "    ✗ 03.3  predict what moves                           0 of 1" in (tmp_path / "summary.md").read_text(
+    assert capsys.readouterr().out == ""
+    assert "    ! 03.3  predict what moves                           0 of 1" in (tmp_path / "summary.md").read_text(
         encoding="utf-8"
     )
     name, _, value = (tmp_path / "output").read_bytes().partition(b"=")
     assert (name, base64.b64decode(value)) == (b"result", (tmp_path / "result.json").read_bytes())
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "fail"
+
+    def lost(*_):
+        raise client.Fault("a box did not begin\n::error::x")
+
+    monkeypatch.setattr(command, "grade_upload", lost)
+    (tmp_path / "mine.ipynb").rename(tmp_path / "x\n::stop-commands::y.ipynb")
+    assert grade(tmp_path, "--to", "actions", "--out", tmp_path / "result.json") == 3
+    assert not re.search(r"^\s*::", "".join(capsys.readouterr()), re.MULTILINE)
 
 
 # ------------------------------------------------------------------------------------------------------------ doctor

