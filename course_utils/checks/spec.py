@@ -223,12 +223,15 @@ def fit(data: Any, pattern: Any) -> Any:
 
 
 WORDS = {Tensor: "a tensor", int: "a whole number", float: "a number", str: "a text", bool: "True or False", type(None): "None"}
+WORDS |= {list: "a list or a tuple", dict: "a dictionary"}  # `plain` makes lists of tuples
 
 
 def words_for(kind: Any) -> str:
     if isinstance(kind, UnionType):
         return " or ".join(words_for(one) for one in kind.__args__ if one is not type(None))  # None is no answer to ask for
-    return WORDS.get(kind, f"a {kind.__name__}" if isinstance(kind, type) else "something else")
+    kind = kind if isinstance(kind, type) else type(kind)  # a pattern that has others in it
+    name = kind.__name__
+    return WORDS.get(kind, f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}")
 
 
 def amount(pattern: tuple) -> str:
@@ -283,10 +286,10 @@ def left_alone(before: Mapping, after: Mapping, *, but: Iterable[str] = ()) -> I
         now = after["modes"].get(name, was)
         if now != was:
             part = repr(name) if name else "the model"
-            yield f"{part} came in {words[was]} and left in {words[now]}: note the mode of each part, and put it back"
+            yield f"{part} came in {words[was]} and left in {words[now]}: leave each part's mode alone, or put it back"
     for name, was in before["learns"].items() if "learns" not in but else ():
         now = after["learns"].get(name, was)
         if now != was:
-            yield f"{name!r} came with requires_grad={was} and left with {now}; leave what is frozen as it was"
+            yield f"{name!r} came with requires_grad={was} and left with {now}; leave every requires_grad as it was"
     if "random" not in but and before["random"] != after["random"]:
         yield "your call moves the random numbers of the whole program: use a generator of its own"

@@ -406,7 +406,7 @@ WRONG = {
         (wrong_no_evaluation_mode, "Which parts were in it?"),
         (wrong_batch_norm_only, "Which parts were in it?"),
         (wrong_left_in_evaluation_mode_too, "came in training mode and left in evaluation mode"),
-        (wrong_one_mode_for_all, "note the mode of each part, and put it back"),
+        (wrong_one_mode_for_all, "leave each part's mode alone, or put it back"),
         (wrong_train_afterwards, "came in evaluation mode and left in training mode"),
         (wrong_no_preparation, "prepared by the weights that you are given, this picture has shape [1, 3, 64, 64], mean"),
         (wrong_other_preparation, "prepared by the weights that you are given, this picture has shape [1, 3, 64, 64], mean"),

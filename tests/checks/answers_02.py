@@ -609,7 +609,7 @@ WRONG = {
         (wrong_empty, "or hold no numbers"),
         (wrong_mean, "rows of unknown classes are zeros, equal,"),
         (wrong_frozen_with_old, "must both be able to learn"),
-        (wrong_old_woken, "leave what is frozen as it was"),
+        (wrong_old_woken, "leave every requires_grad as it was"),
         (wrong_grad_off_for_good, "gradients are switched off in the whole program"),
         (wrong_nothing_copied, "is not the one it had in the old head"),
         (wrong_tensors, "a new nn.Linear is expected"),

@@ -542,7 +542,7 @@ def test_what_is_not_plain(value):
         (3, [int], "your answer should be a list, but is a whole number"),
         ({"a": 1}, {"b": int}, "your answer should have the keys ['b'], but has ['a']"),
         ({"a": {"b": 1}}, {str: {"b": str}}, "your answer['a']['b'] should be a text, but is a whole number"),
-        ([], {"a": int}, "your answer should be a dictionary, but is a list"),
+        ([], {"a": int}, "your answer should be a dictionary, but is a list or a tuple"),
     ],
 )
 def test_words_for_the_wrong_shape(data, pattern, words):
