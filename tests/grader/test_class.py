@@ -126,7 +126,7 @@ def unreadable() -> Iterator[Handed]:
     ]
     yield from (Handed("unreadable", text) for text in texts)
     yield Handed("unreadable", b"PK no archive", ending=".zip")
-    yield Handed("unreadable", packed("../03.ipynb", solved), ending=".zip")
+    yield Handed("unreadable", packed("__MACOSX/03.ipynb", solved), ending=".zip")
     yield Handed("unreadable", packed("03.txt", solved), ending=".zip")
 
 
