@@ -174,8 +174,8 @@ def show_doctor() -> int:
         why, advice = fact.why and f": {fact.why}", fact.advice and f"\n       → {fact.advice}"
         print(f"{'✓' if fact.works else '✗'} {fact.layer:<4} {LAYERS[fact.layer]}{why}{advice}")
     level = level_of(fact.layer for fact in found if fact.works)
-    print(f"This machine reaches isolation {level}." + ("" if level == "full" else f"\n{MORE}"))
-    return 0 if level == "full" else NO_ISOLATION
+    print(f"This machine reaches isolation {level}.", *([] if level == "full" else [MORE]), sep="\n")
+    return GRADED if level == "full" else NO_ISOLATION
 
 
 MORE = """To get more, grade in a container of its own:
