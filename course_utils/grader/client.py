@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 from io import FileIO
 from typing import Any
 
@@ -149,7 +150,7 @@ class Box:
             letter = self.server.control.recv(1).decode()
         except OSError:
             letter = ""
-        with self.output:
+        with closing(self.output):
             if letter not in ("E", "C", "M"):
                 raise Fault("a box could not be made" if letter == "X" else "a box could not be ended")
             while not self.output.closed and select.select([self.output], [], [], 0)[0]:

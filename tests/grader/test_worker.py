@@ -281,6 +281,22 @@ def test_what_a_probe_brings():
     assert protocol.decode(inside.case("7", ModuleType("__main__"), "", "probe", "f", 5)).data == {"missing": True}
 
 
+def stop(*_: object) -> None:
+    raise KeyError("mine")
+
+
+@pytest.mark.parametrize("answer", [stop, lambda: 1, lambda x: object(), lambda x: 2**70, lambda x: exec("1 +"), 7, sys.exit])
+def test_what_a_box_says_holds_nothing_of_the_probe(answer):
+    """Neither its text nor the number from which its question was drawn."""
+    source = f"def probe(f, rng):  # {CANARY}\n    secret = '{CANARY}'\n    return [f(rng.integer(0, 9)), 1]"
+    module = ModuleType("__main__")
+    module.__dict__["f"] = answer
+    said = protocol.decode(inside.case("7", module, source, "probe", "f", 31337))
+    assert said.kind == "raised"
+    assert not {CANARY, "31337", "secret", str(HOME)} & set(re.findall(r"[\w-]+", str(said.data)))
+    assert CANARY not in str(evidence.failure_of(said.data, find("03.3"), "/tmp"))
+
+
 @pytest.mark.parametrize(
     "said",
     [None, 7, [], {"name": 1, "text": [], "line": True, "blank": "yes"}, {"refused": 5}, {"refused": "pay 100 points"}],
