@@ -92,13 +92,17 @@ def no_first_line(content):
         cell["source"] = re.sub(r"^# Exercise .*\n", "", "".join(cell["source"]))
 
 
+def with_magics(content):
+    cell_of(content)["source"] = f"%%time\n%matplotlib inline\n!pip install timm\n%pip install timm\nlen?\n{ANSWER}"
+
+
 def deleted_others(content):
     content["cells"] = [cell_of(content)]
 
 
 @pytest.mark.parametrize(
     "bend",
-    [no_ids, reordered, retagged, retyped, other_editor, as_lines, no_first_line, deleted_others],
+    [no_ids, reordered, retagged, retyped, other_editor, as_lines, no_first_line, with_magics, deleted_others],
     ids=lambda f: f.__name__,
 )
 def test_an_answer_is_found_however_the_notebook_was_bent(bend):
@@ -595,6 +599,15 @@ def test_a_zip_of_a_class_is_the_folder_it_was_made_of(tmp_path, names, students
 def test_a_zip_of_one_learner_that_is_given(tmp_path, names):
     found = handed_in(pack(tmp_path / "ana.zip", *((name, b"{}") for name in names)))
     assert {student for _, student, _ in found} == {"ana"}
+
+
+def test_a_class_may_be_larger_than_what_one_learner_hands_in(tmp_path):
+    noise = os.urandom(9 * MB)
+    path = pack(tmp_path / "class.zip", *((f"{number}.ipynb", noise) for number in range(12)), compression=zipfile.ZIP_STORED)
+    assert [refused for *_, refused in handed_in(path)] == [""] * 12
+    ((name, _, refused),) = handed_in(tmp_path)
+    assert name == "class.zip"
+    assert "larger than 50 MB" in refused
 
 
 def test_archives_in_a_folder_belong_to_whom_the_platform_says(tmp_path):

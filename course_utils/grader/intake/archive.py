@@ -25,7 +25,7 @@ from typing import IO
 from course_utils.profiles import HOME
 
 MB = 1 << 20
-NOTEBOOK_BYTES, ARCHIVE_BYTES, UNPACKED_BYTES = 10 * MB, 50 * MB, 100 * MB
+NOTEBOOK_BYTES, ARCHIVE_BYTES, UNPACKED_BYTES, CLASS_BYTES = 10 * MB, 50 * MB, 100 * MB, 1000 * MB
 MEMBERS, NAME = 2000, 1000  # files in an archive, characters of a path
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 LESSONS = {path.stem for path in (HOME / "notebooks").glob("[0-9]*.ipynb")}
@@ -72,7 +72,9 @@ def read_submissions(path: Path) -> Iterator[Upload]:
     if not path.exists():
         raise ValueError(f"{path} is not there; give a notebook, a zip, or a folder that holds either")
     is_file = not path.is_dir()
-    uploads = read_all([(path.name, partial(read_once, path))] if is_file else sort_out(files(path)), given=is_file)
+    uploads = read_all(
+        [(path.name, partial(read_once, path, CLASS_BYTES))] if is_file else sort_out(files(path)), given=is_file
+    )
     seen: dict[str, set[str]] = {}
     for upload in uploads:
         same = seen.setdefault(unicodedata.normalize("NFC", upload.name).casefold(), set())
@@ -108,14 +110,10 @@ def sort_out(sources: Iterable[Source]) -> list[Source]:
     found = [(name, read) for name, read in shown if TAKEN.search(name)]
     found += [(name, partial(refuse, "it does not end in .ipynb; rename it")) for name, _ in shown if MISNAMED.search(name)]
     there = {student_of(name) for name, _ in found}
-    empty = {own_part(name) for name, _ in shown if own_part(name) != name and student_of(name) not in there}
+    tops = {name.removeprefix("submitted/").partition("/")[:2] for name, _ in shown}
+    empty = [name for name, slash in tops if slash and student_of(name) not in there]
     found += [(name, partial(refuse, "it holds no notebook (.ipynb), or only a link to one")) for name in empty]
     return sorted(found, key=itemgetter(0))
-
-
-def own_part(name: str) -> str:
-    """The beginning of a path, up to the folder or file that is its learner's own."""
-    return "/".join(name.split("/")[: 2 if name.startswith("submitted/") else 1])
 
 
 def refuse(words: str) -> bytes:
@@ -127,7 +125,7 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def read_once(path: Path) -> bytes:
+def read_once(path: Path, archive_bytes: int = ARCHIVE_BYTES) -> bytes:
     """The bytes of a regular file that is no link, opened only once, so that what is checked is what is read."""
     if path.is_symlink():
         raise Refused("it is a link; hand in the file itself")
@@ -135,15 +133,13 @@ def read_once(path: Path) -> bytes:
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Refused("it is no regular file; hand in a notebook")
-        if path.suffix.lower() == ".zip":
-            return read_within(file, ARCHIVE_BYTES, "unpack it and hand in the folder")
-        return read_within(file, NOTEBOOK_BYTES)
+        return read_within(file, archive_bytes if path.suffix.lower() == ".zip" else NOTEBOOK_BYTES)
 
 
-def read_within(file: IO[bytes], limit: int, way_out: str = "clear its outputs and save it again") -> bytes:
+def read_within(file: IO[bytes], limit: int) -> bytes:
     blob = file.read(limit + 1)
     if len(blob) > limit:
-        raise Refused(f"it is larger than {limit // MB} MB; {way_out}")
+        raise Refused(f"it is larger than {limit // MB} MB; clear the outputs of its notebooks and save them again")
     return blob
 
 
