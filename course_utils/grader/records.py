@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any
 
 from course_utils.checks.spec import Check
-from course_utils.grader.scoring import Raised, Verdict, exercise_of, is_hidden, state_of
+from course_utils.grader.scoring import FAILED, PARTIAL, PASSED, Raised, Verdict, exercise_of, is_hidden, state_of
 
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{4,}\b")
 
@@ -194,12 +194,13 @@ def exercise_report(id: str, checks: Sequence[Check], graded: Graded) -> Exercis
     public = [check for check in checks if not is_hidden(check.id)]
     hidden = [check for check in checks if is_hidden(check.id)]
     earned = sum((100 * check.points * one.share for check, one in zip(checks, verdicts, strict=True)), Fraction(0))
+    full = sum(100 * check.points for check in checks)
     return ExerciseReport(
         id,
         (public or checks)[0].title if public else "",
-        state_of(verdicts),
+        by_points(earned, full) if earned else state_of(graded.verdicts[check.id] for check in public or checks),
         int(earned),
-        sum(100 * check.points for check in checks),
+        full,
         tuple(
             check_report(check, graded.verdicts[check.id], f"hidden check {number}" if is_hidden(check.id) else check.title)
             for group in (public, hidden)
@@ -209,13 +210,18 @@ def exercise_report(id: str, checks: Sequence[Check], graded: Graded) -> Exercis
     )
 
 
+def by_points(earned: Fraction, full: int) -> str:
+    """The state of what is hidden, or partly: it says no more than the points."""
+    return PASSED if earned == full else PARTIAL if earned else FAILED
+
+
 def check_report(check: Check, verdict: Verdict, title: str) -> CheckReport:
     hidden, share = is_hidden(check.id), verdict.share
     return CheckReport(
         check.id,
         title,
         hidden,
-        verdict.state,
+        by_points(share, 1) if hidden else verdict.state,
         (share.numerator, share.denominator),
         int(100 * check.points * share),
         100 * check.points,

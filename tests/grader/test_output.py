@@ -269,7 +269,13 @@ HIDDEN = {
     "late": Verdict(TIMEOUT, why=CANARY),
     "waits": Verdict(SKIPPED, why=CANARY),
 }
-PUBLIC = [Verdict(PASSED, Fraction(1)), Verdict(PARTIAL, Fraction(1, 2), "half")]
+PUBLIC = [
+    Verdict(PASSED, Fraction(1)),
+    Verdict(PARTIAL, Fraction(1, 2), "half"),
+    Verdict(FAILED),
+    Verdict(TIMEOUT),
+    Verdict(TO_DO),
+]
 
 
 def every_form(one) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from course_utils.grader.output.classroom import Classroom
 from course_utils.grader.output.terminal import terminal
-from course_utils.grader.output.words import WORDS, clean, error_line, message_of, shown, told
+from course_utils.grader.output.words import WORDS, clean, error_line, message_of, told
 from course_utils.grader.records import CheckReport, ExerciseReport, Report
 from course_utils.grader.scoring import ERROR, FAILED, PARTIAL, PASSED, SKIPPED, TIMEOUT, TO_DO
 
@@ -28,7 +28,7 @@ def junit(room: Classroom) -> bytes:
             case(suite, report.lesson, "gradable", "error", report.reason)
         for one in report.exercises:
             for check in one.checks:
-                case(suite, one.id, check.id, JUNIT.get(shown(check), ""), message_of(check))
+                case(suite, one.id, check.id, JUNIT.get(check.state, ""), message_of(check))
     for node in suites.iter():
         if node.tag in ("testsuite", "testsuites"):
             node.attrib |= {name: str(len(list(node.iter(tag)))) for name, tag in COUNTS.items()}
@@ -61,7 +61,7 @@ def gradescope_test(one: ExerciseReport, check: CheckReport) -> dict[str, Any]:
         "name": check.title,
         "score": check.score / 100,
         "max_score": check.max / 100,
-        "status": "passed" if shown(check) == PASSED else "failed",
+        "status": "passed" if check.state == PASSED else "failed",
         "output": clean("\n".join(filter(None, (message_of(check), error_line(check))))) or WORDS.get(check.state, check.state),
         "visibility": "after_published" if check.hidden else "visible",
     }

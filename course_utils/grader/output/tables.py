@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from course_utils.grader.output.classroom import Classroom, Learner
-from course_utils.grader.output.words import WORDS, message_of, percent, shown
+from course_utils.grader.output.words import WORDS, message_of, percent
 from course_utils.grader.scoring import STATES
 
 
@@ -55,7 +55,7 @@ def exercises_rows(learner: Learner, claims: Mapping[str, Sequence[str]]) -> Ite
         for one in report.exercises:
             for check in one.checks:
                 sums = (f"{check.score / 100:.2f}", f"{check.max / 100:.2f}", " ".join(claims.get(check.id, ())))
-                known = (one.id, check.id, "yes" if check.hidden else "no", shown(check), *sums, message_of(check))
+                known = (one.id, check.id, "yes" if check.hidden else "no", check.state, *sums, message_of(check))
                 yield (learner.student, report.submission.id.untrusted, *known)
 
 

@@ -39,12 +39,6 @@ def clean(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
 
 
-def shown(check: CheckReport) -> str:
-    """The state of a check that anybody may see: a hidden one's says no more than its points."""
-    by_points = PASSED if check.score == check.max else PARTIAL if check.score else FAILED
-    return by_points if check.hidden else check.state
-
-
 def message_of(check: CheckReport) -> str:
     """What the learner reads about one check, in a sentence; of a hidden one the points."""
     if check.hidden:
