@@ -19,7 +19,7 @@ from course_utils.files import write_atomic
 from course_utils.grader.evidence import Fault
 from course_utils.grader.grading import Job, grade_upload, make_job
 from course_utils.grader.intake.archive import Upload, read_submissions, safe_name
-from course_utils.grader.output.classroom import Classroom, classroom
+from course_utils.grader.output.classroom import Classroom, Learner, classroom
 from course_utils.grader.output.html import index_page, learner_page
 from course_utils.grader.output.platforms import github, gradescope, junit, markdown
 from course_utils.grader.output.tables import exercises_csv, grades_csv, lms_csv
@@ -40,7 +40,7 @@ def grade(options: argparse.Namespace) -> int:
         return show_doctor()
     if options.submissions is None:
         raise ValueError("nothing to grade; `course grade SUBMISSIONS --out DIR`, or one notebook: `course grade ONE.ipynb`")
-    uploads = read_submissions(Path(options.submissions))
+    uploads = read_submissions(Path(options.submissions), of_class=options.to == "files")
     if options.to == "files" and options.out is None and Path(options.submissions).suffix != ".ipynb":
         raise ValueError(f"say where the grades of {options.submissions} shall go: --out DIR")
     if options.scheduler and importlib.util.find_spec("distributed") is None:
@@ -137,6 +137,8 @@ def grade_few(uploads: Iterable[Upload], job: Job, options: argparse.Namespace) 
             continue
         reports.append(read_report(named(body, upload.name, safe_name(upload.name))))
         faults += [f"{upload.name}: {fault}" for fault in read_notes(notes).faults]
+    whole = Learner("", tuple(sorted(reports, key=lambda report: report.submission.id.untrusted)))
+    reports = [report for report in whole.reports if not report.gradable or not whole.why_not(report)]
     if options.to == "files" or not lost:  # a platform keeps what says that the grader did not finish
         PLATFORMS[options.to](reports, options.out)
     return exit_code(reports, [*lost, *faults])

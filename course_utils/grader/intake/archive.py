@@ -30,7 +30,7 @@ MEMBERS, NAME = 2000, 1000  # files in an archive, characters of a path
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 LESSONS = {path.stem for path in (HOME / "notebooks").glob("[0-9]*.ipynb")}
 TAKEN = re.compile(r"\.(ipynb|zip)$", re.IGNORECASE)
-MISNAMED = re.compile(r"\.ipynb\.(txt|json)$|^[^/]*\.py$", re.IGNORECASE)  # a script beside notebooks may be anything
+MISNAMED = re.compile(r"\.ipynb\.(txt|json)$", re.IGNORECASE)
 HIDDEN = re.compile(r"(^|/)(\.[^./]|__MACOSX/)")
 OWNERS = (  # how a path begins: with the learner's name, and on some platforms a number that nobody else has
     re.compile(r"submitted/([^/]+)"),  # nbgrader
@@ -62,8 +62,8 @@ def student_of(name: str) -> str:
     return f"{student} ({found[2]})" if found.lastindex == 2 else student
 
 
-def read_submissions(path: Path) -> Iterator[Upload]:
-    """Every notebook at or below `path`, one at a time, in the order of their names.
+def read_submissions(path: Path, of_class: bool = True) -> Iterator[Upload]:
+    """Every notebook at or below `path`, one at a time, in the order of their names; `of_class` if of several learners.
 
     Raises:
         ValueError: if there is nothing at `path`.
@@ -73,7 +73,7 @@ def read_submissions(path: Path) -> Iterator[Upload]:
         raise ValueError(f"{path} is not there; give a notebook, a zip, or a folder that holds either")
     is_file = not path.is_dir()
     uploads = read_all(
-        [(path.name, partial(read_once, path, CLASS_BYTES))] if is_file else sort_out(files(path)), given=is_file
+        [(path.name, partial(read_once, path, CLASS_BYTES))] if is_file else sort_out(files(path), of_class), given=is_file
     )
     seen: dict[str, set[str]] = {}
     for upload in uploads:
@@ -104,15 +104,15 @@ def files(folder: Path) -> Iterator[Source]:
             yield printable(path.relative_to(folder).as_posix()) + slash, partial(read_once, path)
 
 
-def sort_out(sources: Iterable[Source]) -> list[Source]:
-    """The notebooks and archives; refused are what has almost their name, and the folders of learners who have neither."""
+def sort_out(sources: Iterable[Source], of_class: bool = True) -> list[Source]:
+    """The notebooks and archives; refused are what has almost their name and, of a class, who has folders or scripts only."""
     shown = [(name, read) for name, read in sources if not HIDDEN.search(name)]
     found = [(name, read) for name, read in shown if TAKEN.search(name)]
     found += [(name, partial(refuse, "it does not end in .ipynb; rename it")) for name, _ in shown if MISNAMED.search(name)]
     there = {student_of(name) for name, _ in found}
-    tops = {name.removeprefix("submitted/").partition("/")[:2] for name, _ in shown}
-    empty = [name for name, slash in tops if slash and student_of(name) not in there]
-    found += [(name, partial(refuse, "it holds no notebook (.ipynb), or only a link to one")) for name in empty]
+    tops = {name.removeprefix("submitted/").partition("/")[:2] for name, _ in shown if of_class}
+    empty = [top for top, slash in tops if (slash or top.lower().endswith(".py")) and student_of(top) not in there]
+    found += [(top, partial(refuse, "it is no notebook (.ipynb) and holds none, or only a link to one")) for top in empty]
     return sorted(found, key=itemgetter(0))
 
 
