@@ -247,6 +247,9 @@ def test_for_gradescope(tmp_path):
     assert grade(tmp_path, "--to", "gradescope", "--out", tmp_path / "results.json") == 0
     result = json.loads((tmp_path / "results.json").read_text())
     assert [test["score"] for test in result["tests"]] == [3, 2, 0]
+    (tmp_path / "first.ipynb").write_bytes(RIGHT)
+    assert grade(tmp_path, "--to", "gradescope", "--out", tmp_path / "results.json") == 0
+    assert json.loads((tmp_path / "results.json").read_text())["tests"] == result["tests"], "the last of a lesson counts"
 
 
 def test_for_a_workflow_whose_log_gets_no_text_that_could_be_a_command(tmp_path, monkeypatch, capsys):

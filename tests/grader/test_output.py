@@ -133,11 +133,27 @@ def test_the_class_at_a_glance():
     assert "--o0:0;--o1:1;" in page.replace("\n", ""), "anna is first by name and second by points"
 
 
-def test_one_row_for_each_learner_and_the_better_of_two_attempts():
-    worse = report("anna/a.ipynb", third=Verdict(FAILED, why="no"))
-    other = report("anna/c.ipynb", first=Verdict(FAILED, why="no"))
-    found = room(worse, report("anna/b.ipynb"), other, report("ben.ipynb", third=Verdict(FAILED)))
-    assert [(learner.student, found.score(learner)) for learner in found.learners] == [("anna", 600), ("ben", 400)]
+def test_one_row_for_each_learner_whose_last_notebook_counts():
+    """Or somebody could hand in a hundred and get the best of all guesses."""
+    guesses = [report(f"anna/{number}.ipynb", third=Verdict(FAILED if number % 2 else PASSED)) for number in range(1, 4)]
+    last = report("anna/3.ipynb", third=Verdict(FAILED, why="no"))
+    unread = refused("anna/4.ipynb")
+    found = room(*guesses[:2], last, unread, report("ben.ipynb"))
+    assert [(learner.student, found.score(learner)) for learner in found.learners] == [("anna", 400), ("ben", 600)]
+    page = " ".join(Page(html.learner_page(found.learners[0])).text.split())
+    why = "of lesson 90 the last notebook counts: anna/3.ipynb"
+    assert page.count(f"This notebook does not count: {why}.") == 2
+    assert all(f"anna/{number}.ipynb, sha256" in page for number in range(1, 5))
+    assert page.count("hidden check 1") == 1, "each of a hundred would tell something of the hidden checks"
+    rows = list(csv.DictReader(io.StringIO(tables.exercises_csv(found, {}).decode())))
+    assert [(row["state"], row["message"]) for row in rows if row["notebook"] == "anna/1.ipynb"] == [("not counted", why)]
+    suites = ET.fromstring(platforms.junit(found))
+    assert [(suite.get("tests"), suite.get("skipped"), suite.get("errors")) for suite in suites][:4] == [
+        ("1", "1", "0"),
+        ("1", "1", "0"),
+        ("3", "0", "0"),
+        ("1", "0", "1"),
+    ]
 
 
 def test_what_was_not_handed_in_is_to_do():

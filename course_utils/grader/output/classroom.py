@@ -12,7 +12,7 @@ from course_utils.grader.scoring import TO_DO
 
 @dataclass(frozen=True)
 class Learner:
-    """Everything one person handed in."""
+    """Everything one person handed in, by name. Of a lesson the last notebook counts: the best would reward guessing."""
 
     student: str
     reports: tuple[Report, ...]
@@ -23,14 +23,21 @@ class Learner:
         return safe_name(self.student)
 
     @property
+    def counting(self) -> dict[str, Report]:
+        """The notebook of each lesson that counts."""
+        return {report.lesson: report for report in self.reports if report.gradable}
+
+    def why_not(self, report: Report) -> str:
+        """Why one of the reports does not count, or nothing."""
+        if not report.gradable:
+            return report.reason
+        last = self.counting[report.lesson]
+        return "" if report is last else f"of lesson {report.lesson} the last notebook counts: {last.submission.id.untrusted}"
+
+    @property
     def exercises(self) -> dict[str, ExerciseReport]:
-        """By id; of an exercise that was handed in twice, the better one."""
-        found: dict[str, ExerciseReport] = {}
-        for report in self.reports:
-            for one in report.exercises:
-                if one.id not in found or one.score > found[one.id].score:
-                    found[one.id] = one
-        return dict(sorted(found.items()))
+        """Those that count, by id."""
+        return dict(sorted((one.id, one) for report in self.counting.values() for one in report.exercises))
 
     @property
     def gradable(self) -> bool:

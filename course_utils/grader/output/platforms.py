@@ -20,13 +20,13 @@ COUNTS = {"tests": "testcase", "failures": "failure", "errors": "error", "skippe
 
 
 def junit(room: Classroom) -> bytes:
-    """JUnit XML: a suite for each notebook, a case for each check; a notebook that is not gradable is an error."""
+    """JUnit XML: a suite for each notebook, a case for each check; one that is not gradable is an error."""
     suites = ET.Element("testsuites", name="course")
-    for report in (report for learner in room.learners for report in learner.reports):
+    for learner, report in ((one, report) for one in room.learners for report in one.reports):
         suite = ET.SubElement(suites, "testsuite", name=ILLEGAL.sub("", name_of(report)))
-        if not report.gradable:
-            case(suite, report.lesson, "gradable", "error", report.reason)
-        for one in report.exercises:
+        if why := learner.why_not(report):
+            case(suite, report.lesson, "counts", "skipped" if report.gradable else "error", why)
+        for one in () if why else report.exercises:
             for check in one.checks:
                 case(suite, one.id, check.id, JUNIT.get(check.state, ""), message_of(check))
     for node in suites.iter():

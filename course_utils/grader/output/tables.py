@@ -43,16 +43,17 @@ def grades_row(room: Classroom, learner: Learner) -> list[str | int]:
 
 
 def exercises_csv(room: Classroom, claims: Mapping[str, Sequence[str]]) -> bytes:
-    """One row for each check and each refused notebook; `claims` names what of the evidence is self-reported, by check."""
+    """One row for each check, or for a notebook that does not count; `claims` names what is self-reported, by check."""
     header = ("student", "notebook", "exercise", "check", "hidden", "state", "points", "max", "self_reported", "message")
     return table(header, (row for learner in room.learners for row in exercises_rows(learner, claims)))
 
 
 def exercises_rows(learner: Learner, claims: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
     for report in learner.reports:
-        if not report.gradable:
-            yield learner.student, report.submission.id.untrusted, "", "", "", "not gradable", "", "", "", report.reason
-        for one in report.exercises:
+        if why := learner.why_not(report):
+            state = "not counted" if report.gradable else "not gradable"
+            yield learner.student, report.submission.id.untrusted, "", "", "", state, "", "", "", why
+        for one in () if why else report.exercises:
             for check in one.checks:
                 sums = (f"{check.score / 100:.2f}", f"{check.max / 100:.2f}", " ".join(claims.get(check.id, ())))
                 known = (one.id, check.id, "yes" if check.hidden else "no", check.state, *sums, message_of(check))
