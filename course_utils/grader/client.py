@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import cached_property
 from io import FileIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from course_utils.grader.sandbox.levels import NoIsolation, demand_readable
 from course_utils.grader.sandbox.syscalls import dumpable
-from course_utils.grader.worker import protocol
+
+if TYPE_CHECKING:  # it imports torch, and so does a fork server that has begun: both at once
+    from course_utils.grader.worker import protocol
 
 KEPT = 2**16  # bytes of output
 START_S, GRACE_S, END_S = 120.0, 10.0, 60.0
@@ -38,11 +41,15 @@ class Late(Exception):
 
 
 class ForkServer:
-    """The fork server of this worker."""
+    """The fork server of this worker. It imports torch, which takes a while, so begin it early and need it late."""
 
     def __init__(self, level: str):
         self.control, other = socket.socketpair()
-        environment = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path)), "PYTHONHASHSEED": "0"}
+        environment = {
+            "PATH": os.defpath,
+            "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path)),
+            "PYTHONHASHSEED": "0",
+        }
         environment |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
         environment |= {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg", "LANG": "C.UTF-8", "TQDM_DISABLE": "1"}
         environment |= {name: os.environ[name] for name in ("HOME", "TMPDIR", "SYSTEMROOT") if name in os.environ}
@@ -51,13 +58,27 @@ class ForkServer:
             command, env=environment, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
         )
         other.close()
+
+    @cached_property
+    def hello(self) -> dict[str, Any]:
+        """What it says of itself when it is ready: its layers, and the folder in which boxes work.
+
+        Raises:
+            NoIsolation: if a layer that its level asks for does not work here.
+        """
         self.control.settimeout(START_S)
-        hello = json.loads(self.control.makefile().readline() or '{"wrong": "the fork server did not start", "layers": []}')
-        self.layers: tuple[str, ...] = tuple(hello["layers"])
-        self.folder = hello.get("folder")  # in which boxes work; empty between two of them
-        if hello["wrong"]:
-            self.close()
-            raise NoIsolation(f"{hello['wrong']}; `course grade --doctor` says what works here")
+        found = json.loads(self.control.makefile().readline() or '{"wrong": "the fork server did not start"}')
+        if found["wrong"]:
+            raise NoIsolation(f"{found['wrong']}; `course grade --doctor` says what works here")
+        return found
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(self.hello["layers"])
+
+    @property
+    def folder(self) -> str:
+        return self.hello["folder"]
 
     def close(self) -> None:
         self.control.close()
@@ -72,7 +93,7 @@ class Box:
     """One box, as the worker sees it: frames go in, frames come out, and what it prints is kept up to a limit."""
 
     def __init__(self, server: ForkServer):
-        self.server = server
+        self.server, self.folder = server, server.folder
         self.wire, wire_inside = socket.socketpair()
         output, output_inside = os.pipe()
         os.set_blocking(output, False)
@@ -87,6 +108,8 @@ class Box:
             os.close(output_inside)
 
     def send(self, kind: str, id: str, data: Any, seconds: float) -> None:
+        from course_utils.grader.worker import protocol
+
         self.wire.settimeout(seconds)
         try:
             self.wire.sendall(protocol.encode(kind, id, data))
@@ -113,6 +136,8 @@ class Box:
         return frame
 
     def next_frame(self) -> protocol.Frame | None:
+        from course_utils.grader.worker import protocol
+
         try:
             size = protocol.frame_size(self.buffer) if self.buffer else None
             if size is None or len(self.buffer) < size:
@@ -161,12 +186,22 @@ class Box:
 servers: dict[str, ForkServer] = {}
 
 
-def server_for(level: str) -> ForkServer:
-    """The fork server of this worker, started when it is first needed."""
+def begin(level: str) -> ForkServer:
+    """The fork server of this worker, which may not be ready yet."""
     if level not in servers:
         demand_readable(level)
         dumpable(False)
         servers[level] = ForkServer(level)
+    return servers[level]
+
+
+def server_for(level: str) -> ForkServer:
+    """The fork server of this worker, started when it is first needed; `NoIsolation` if there is none here."""
+    try:
+        assert begin(level).hello
+    except NoIsolation:
+        close_servers()
+        raise
     return servers[level]
 
 

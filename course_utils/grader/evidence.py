@@ -103,7 +103,7 @@ def run_cases(place: Box, check: Check, cells: list[str], job: Job) -> Iterator[
     for number in range(len(cells)):
         status = place.receive(id, ("status",), job.cell_s + (GRACE_S if not number else 0)).data
         if status and number == len(cells) - 1:
-            yield failure_of(status, check, place.server.folder)
+            yield failure_of(status, check, place.folder)
             return
     source = {"source": probe_text(check), "name": check.probe.__name__, "answer": check.answer}
     for number in range(check.cases):
@@ -111,7 +111,7 @@ def run_cases(place: Box, check: Check, cells: list[str], job: Job) -> Iterator[
         place.send("probe", id, {**source, "seed": seed}, check.limit_s)
         frame = place.receive(id, ("evidence", "raised"), check.limit_s)
         if frame.kind == "raised":
-            yield failure_of(frame.data, check, place.server.folder)
+            yield failure_of(frame.data, check, place.folder)
             return
         yield Evidence(frame.data, seed)
 
@@ -156,7 +156,7 @@ def cleaned(text: str, folder: str) -> str:
 
 
 def output_of(place: Box) -> Output:
-    return Output(cleaned(place.printed.decode(errors="replace"), place.server.folder), place.truncated)
+    return Output(cleaned(place.printed.decode(errors="replace"), place.folder), place.truncated)
 
 
 @cache

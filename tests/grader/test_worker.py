@@ -6,6 +6,7 @@ import mmap
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ def warm():
     """A fork server, started by a worker that has a secret in its memory and in its environment."""
     os.environ["COURSE_TEST_SECRET"] = CANARY
     started = client.ForkServer("full")
+    assert started.hello
     del os.environ["COURSE_TEST_SECRET"]
     yield started
     started.close()
@@ -40,12 +42,19 @@ def warm():
 def bare():
     """A fork server without namespaces, and the folder of the one before it, which was killed."""
     killed = client.ForkServer("none")
+    folder = killed.folder
     killed.process.kill()
     killed.close()
-    assert os.path.isdir(killed.folder)
+    assert os.path.isdir(folder)
     started = client.ForkServer("none")
-    yield started, killed.folder
+    yield started, folder
     started.close()
+
+
+def test_it_can_begin_before_torch_is_imported():
+    """So that two processes import it at once, when one notebook is graded."""
+    code = "import sys, course_utils.grader.client; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=HOME, check=False).returncode == 0
 
 
 def test_it_has_all_layers_and_one_thread(warm):
@@ -294,7 +303,7 @@ def test_what_a_box_says_holds_nothing_of_the_probe(answer):
     said = protocol.decode(inside.case("7", module, source, "probe", "f", 31337))
     assert said.kind == "raised"
     assert not {CANARY, "31337", "secret", str(HOME)} & set(re.findall(r"[\w-]+", str(said.data)))
-    assert CANARY not in str(evidence.failure_of(said.data, find("03.3"), "/tmp"))
+    assert CANARY not in str(evidence.failure_of(said.data, find("03.3"), "/var/folders"))
 
 
 @pytest.mark.parametrize(
@@ -303,7 +312,7 @@ def test_what_a_box_says_holds_nothing_of_the_probe(answer):
 )
 def test_words_of_a_box_are_never_taken_on_trust(said):
     """Whatever a box says about a failure, it stays a failure, and only our own words are ours."""
-    failure = evidence.failure_of(said, find("03.3"), "/tmp")
+    failure = evidence.failure_of(said, find("03.3"), "/var/folders")
     assert failure.state in ("error", "failed")
     assert "100" not in failure.why
     assert failure.raised is None or (failure.raised.line, failure.raised.text) == (None, "")
@@ -312,30 +321,29 @@ def test_words_of_a_box_are_never_taken_on_trust(said):
 @pytest.mark.parametrize("name", ["generator", "set", "ndarray", "Linear"])
 def test_a_kind_that_we_know_is_named(name):
     said = {"refused": f"your answer gives a {name} where a number, a text, a list or a tensor is expected"}
-    assert evidence.failure_of(said, find("03.3"), "/tmp") == Failure(FAILED, said["refused"])
+    assert evidence.failure_of(said, find("03.3"), "/var/folders") == Failure(FAILED, said["refused"])
 
 
 @pytest.mark.parametrize("name", ["pay_100_points", "object, so pay 100 points,", "x" * 61, "Ünicode"])
 def test_a_kind_that_the_learner_has_named_is_not(name):
     said = {"refused": f"your answer gives a {name} where a number, a text, a list or a tensor is expected"}
-    assert evidence.failure_of(said, find("03.3"), "/tmp") == Failure(FAILED, evidence.REFUSED)
+    assert evidence.failure_of(said, find("03.3"), "/var/folders") == Failure(FAILED, evidence.REFUSED)
 
 
 def test_places_are_cleaned_from_words():
-    text = (
-        f"<f at 0x7f00deadbeef> in /tmp/course-grade-1_b2/box/file, {HOME}/course_utils/a.py, {torch.__file__}, {os.__file__}"
-    )
+    folder = "/var/folders/course-grade-1_b2"
+    text = f"<f at 0x7f00deadbeef> in {folder}/box/file, {HOME}/course_utils/a.py, {torch.__file__}, {os.__file__}"
     clean = "<f at 0x…> in /box/file, (course)/course_utils/a.py, (python)/torch/__init__.py, (python)/os.py"
-    assert evidence.cleaned(text, "/tmp/course-grade-1_b2") == clean
+    assert evidence.cleaned(text, folder) == clean
 
 
-@pytest.mark.parametrize("part", ["/course-grade-x", "x" * 9, "/tmp/course-grade-1_b2", "0x", "0xffff", '\\"', "/box"])
+@pytest.mark.parametrize("part", ["/course-grade-x", "x" * 9, "/var/folders/course-grade-1_b2", "0x", "0xffff", '\\"', "/box"])
 def test_cleaning_takes_no_longer_than_the_text(part):
     """In seconds of the processor, of a text four times as long."""
 
     def seconds(text: str) -> float:
         started = time.process_time()
-        evidence.cleaned(text, "/tmp/course-grade-1_b2")
+        evidence.cleaned(text, "/var/folders/course-grade-1_b2")
         return time.process_time() - started
 
     small, large = (min(seconds(part * (size // len(part))) for _ in range(3)) for size in (2**16, 2**18))
