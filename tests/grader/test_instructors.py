@@ -10,7 +10,7 @@ import pytest
 import course_utils.grader as package
 from course_utils.grader import grading
 from course_utils.grader.intake.answers import read_answers
-from course_utils.grader.intake.archive import read_submissions
+from course_utils.grader.intake.archive import read_submissions, student_of
 from course_utils.grader.records import read_notes, read_report
 from course_utils.profiles import HOME
 
@@ -72,5 +72,5 @@ def test_the_solutions_are_tried_as_one_learner(tmp_path, monkeypatch):
     for path in HOME.glob(copy[1]):
         shutil.copy(path, folder)
     uploads = list(read_submissions(tmp_path / grade[2]))
-    assert {upload.student for upload in uploads} == {"solutions"}
+    assert {student_of(upload.name) for upload in uploads} == {"solutions"}
     assert [read_answers(upload.blob).lesson for upload in uploads] == [f"{number:02}" for number in range(7)]
