@@ -61,9 +61,8 @@ NO_ISOLATION_HELP = """Nothing was graded. `course grade --doctor` shows every l
 
 def known_lessons(wanted: list[str] | None) -> list[str]:
     names = [name.zfill(2) for name in wanted or ()]
-    for name in names:
-        if name not in lessons():
-            raise unknown("lesson", name, lessons())
+    for name in set(names) - set(lessons()):
+        raise unknown("lesson", name, lessons())
     return names
 
 
@@ -71,9 +70,6 @@ def seed_for(options: argparse.Namespace) -> str:
     """The seed asked for, else the one of an earlier run into the same folder, else a new secret one."""
     earlier = stored_seed(Path(options.out)) if options.out and options.to == "files" else None
     return options.seed or earlier or secrets.token_hex(16)
-
-
-# ------------------------------------------------------------------------------------------------------- into a folder
 
 
 def grade_class(uploads: Iterable[Upload], job: Job, options: argparse.Namespace) -> int:
@@ -164,9 +160,6 @@ def to_actions(reports: list[Report], out: str | None) -> None:
 
 
 PLATFORMS = {"files": to_terminal, "gradescope": to_gradescope, "actions": to_actions}
-
-
-# ------------------------------------------------------------------------------------------------------------ doctor
 
 
 def show_doctor() -> int:
