@@ -139,7 +139,7 @@ class Box:
         from course_utils.grader.worker import protocol
 
         try:
-            size = protocol.frame_size(self.buffer) if self.buffer else None
+            size = protocol.frame_size(self.buffer)
             if size is None or len(self.buffer) < size:
                 return None
             frame = protocol.decode(bytes(self.buffer[:size]))
