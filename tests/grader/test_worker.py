@@ -19,7 +19,7 @@ from course_utils.checks import find, lessons
 from course_utils.checks.spec import Rng
 from course_utils.grader import client, evidence
 from course_utils.grader.sandbox import levels, process
-from course_utils.grader.scoring import FAILED, Failure
+from course_utils.grader.scoring import FAILED, TO_DO, Failure
 from course_utils.grader.worker import inside, protocol, server
 from course_utils.profiles import HOME
 
@@ -328,6 +328,11 @@ def test_a_kind_that_we_know_is_named(name):
 def test_a_kind_that_the_learner_has_named_is_not(name):
     said = {"refused": f"your answer gives a {name} where a number, a text, a list or a tensor is expected"}
     assert evidence.failure_of(said, find("03.3"), "/var/folders") == Failure(FAILED, evidence.REFUSED)
+
+
+@pytest.mark.parametrize("more", [{}, {"status": "passed", "share": 1, "name": "x", "line": 3}])
+def test_who_says_that_nothing_was_begun_gets_just_that(more):
+    assert evidence.failure_of({"blank": True, **more}, find("03.3"), "/var/folders") == Failure(TO_DO)
 
 
 def test_places_are_cleaned_from_words():
