@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import re
+import time
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from html.parser import HTMLParser
@@ -18,7 +20,7 @@ from torch import Tensor
 from course_utils.checks import all_checks
 from course_utils.checks.spec import Check
 from course_utils.grader.output import classroom, html, platforms, tables, terminal, words
-from course_utils.grader.records import build_report, named, read_report, refusal, to_json
+from course_utils.grader.records import Untrusted, build_report, named, read_report, refusal, to_json
 from course_utils.grader.scoring import (
     ERROR,
     FAILED,
@@ -154,6 +156,23 @@ def test_one_row_for_each_learner_whose_last_notebook_counts():
         ("3", "0", "0"),
         ("1", "0", "1"),
     ]
+
+
+@pytest.mark.parametrize("size", [(1, 500), (200, 1)], ids=["one with many notebooks", "many learners"])
+def test_pages_take_time_in_proportion(size):
+    def seconds(times: int) -> float:
+        learners, notebooks = (number * times if number > 1 else 1 for number in size)
+        mine = [(f"{who}/{number}.ipynb", who) for who in range(learners) for number in range(notebooks)]
+        one = report()
+        reports = [replace(one, submission=replace(one.submission, id=Untrusted(id))) for id, _ in mine]
+        found, before = room(*reports), time.process_time()
+        html.index_page(found, {})
+        html.learner_page(found.learners[0])
+        tables.exercises_csv(found, {})
+        platforms.junit(found)
+        return time.process_time() - before
+
+    assert min(seconds(4) for _ in range(2)) < 9 * min(seconds(1) for _ in range(2)), "four times as much"
 
 
 def test_what_was_not_handed_in_is_to_do():

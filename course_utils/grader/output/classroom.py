@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from course_utils.grader.intake.archive import safe_name, student_of
 from course_utils.grader.records import ExerciseReport, Grader, Output, Report
@@ -22,7 +23,7 @@ class Learner:
         """The name of this learner's page."""
         return safe_name(self.student)
 
-    @property
+    @cached_property
     def counting(self) -> dict[str, Report]:
         """The notebook of each lesson that counts."""
         return {report.lesson: report for report in self.reports if report.gradable}
@@ -34,7 +35,7 @@ class Learner:
         last = self.counting[report.lesson]
         return "" if report is last else f"of lesson {report.lesson} the last notebook counts: {last.submission.id.untrusted}"
 
-    @property
+    @cached_property
     def exercises(self) -> dict[str, ExerciseReport]:
         """Those that count, by id."""
         return dict(sorted((one.id, one) for report in self.counting.values() for one in report.exercises))

@@ -57,8 +57,8 @@ def index_page(room: Classroom, claims: Mapping[str, Sequence[str]]) -> bytes:
 
 def ranks(keys: Sequence[Any]) -> list[int]:
     """The place of each key among all, equal ones in the order they have."""
-    order = sorted(range(len(keys)), key=lambda i: keys[i])
-    return [order.index(i) for i in range(len(keys))]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return sorted(range(len(keys)), key=order.__getitem__)
 
 
 def hardest(room: Classroom) -> list[tuple[ExerciseReport, int, Counter[str]]]:
