@@ -410,9 +410,9 @@ def test_a_summary_in_markdown_is_code_from_end_to_end(payload):
 def test_what_of_the_evidence_is_self_reported():
     """Found in the pattern of each check: flags, counts and texts beside what was returned."""
     found = {id: words.self_reported(check) for id, check in all_checks().items()}
-    assert {"before", "counts", "left"} <= set(found["04.1"])
+    assert {"modes", "learns", "gradients", "random", "backward", "steps"} <= set(found["04.1"])
     assert found["03.3"] == found["06.3"] == [], "returned values only"
-    assert all("after" in parts for id, parts in found.items() if id in ("01.1", "02.1", "05.1", "06.1")), "a look"
+    assert all("modes" in parts for id, parts in found.items() if id in ("01.1", "02.1", "05.1", "06.1")), "a look"
     hidden = [
         Check("03.1.h1", "f", "", None, None, pattern) for pattern in ({"after": {str: Tensor}}, bool, [(float, str | None)])
     ]

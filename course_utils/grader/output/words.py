@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, get_args
 
@@ -68,8 +69,16 @@ def self_reported(check: Check) -> list[str]:
     they are easily invented; tensors and results must be those of the judge's own run.
     """
     pattern = check.evidence if check.seen is None else check.seen
-    parts = pattern if isinstance(pattern, dict) else {"returned" if check.parts else "evidence": pattern}
-    return sorted(str(key) for key, part in parts.items() if key != "returned" and has_words(part))
+    named = isinstance(pattern, dict) and str not in pattern
+    return sorted(set(claims(pattern if named else {"returned" if check.parts else "evidence": pattern})))
+
+
+def claims(parts: dict) -> Iterator[str]:
+    for key, part in parts.items():
+        if isinstance(part, dict) and str not in part and key != "returned":
+            yield from claims(part)
+        elif key != "returned" and has_words(part):
+            yield key
 
 
 def has_words(pattern: Any) -> bool:
