@@ -99,7 +99,8 @@ def run_cases(place: Box, check: Check, cells: list[str], job: Job) -> Iterator[
         place.close()
         raise Fault(f"a box did not begin: {error}") from None
     id = secrets.token_hex(16)
-    place.send("cells", id, {"setup": setup_of(check.id[:2]), "cells": cells}, job.cell_s)
+    whole = [cell.encode(errors="replace").decode() for cell in cells]  # half a letter is none
+    place.send("cells", id, {"setup": setup_of(check.id[:2]), "cells": whole}, job.cell_s)
     for number in range(len(cells)):
         status = place.receive(id, ("status",), job.cell_s + (GRACE_S if not number else 0)).data
         if status and number == len(cells) - 1:

@@ -37,11 +37,24 @@ def checked(cell: str, *others: str, id: str = "03.3"):
         f"{HEAD}%time import operator\n{RIGHT}%timeit what_moves(True, True, True)\n%time what_moves(True, True, True)\n",
         f"{HEAD}{RIGHT}display(what_moves(True, True, True))\n",
         f"{HEAD}{RIGHT}".replace("    return", "    display(gradient)\n    return"),
+        f"{HEAD}{RIGHT}# \ud800 half a letter\n",
     ],
 )
 def test_what_times_silences_or_displays_costs_nothing(cell):
     exercise, _ = checked(cell)
     assert (exercise.state, exercise.score, exercise.output.untrusted) == ("passed", exercise.max, "")
+
+
+def test_what_installs_or_looks_up_costs_nothing_and_says_so():
+    exercise, _ = checked(f"{HEAD}!pip install -q timm\n%pip install timm\n{RIGHT}what_moves?\n")
+    assert (exercise.state, exercise.score) == ("passed", exercise.max)
+    assert exercise.output.untrusted.count("not run while grading: ") == 3
+
+
+def test_a_cell_that_is_too_long_is_told_so():
+    exercise, _ = checked(f"{HEAD}{RIGHT}# {'x' * 2**16}")
+    assert (exercise.state, exercise.score) == ("error", 0)
+    assert "the cell cannot be run: a text is longer than 65,536 characters" in message_of(exercise.checks[0])
 
 
 HELPED = f"{HEAD}{RIGHT}".replace("gradient and in_optimizer", "both(gradient, in_optimizer)")
