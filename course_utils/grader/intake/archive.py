@@ -71,12 +71,10 @@ def read_submissions(path: Path, of_class: bool = True) -> Iterator[Upload]:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path} is not there; give a notebook, a zip, or a folder that holds either")
-    is_file = not path.is_dir()
-    uploads = read_all(
-        [(path.name, partial(read_once, path, CLASS_BYTES))] if is_file else sort_out(files(path), of_class), given=is_file
-    )
+    given = not path.is_dir()
+    sources = [(path.name, partial(read_once, path, CLASS_BYTES))] if given else sort_out(files(path), of_class)
     seen: dict[str, set[str]] = {}
-    for upload in uploads:
+    for upload in read_all(sources, given):
         same = seen.setdefault(unicodedata.normalize("NFC", upload.name).casefold(), set())
         if same:
             name = f"{upload.name} ({len(same) + 1})" if upload.name in same else upload.name
@@ -144,11 +142,7 @@ def read_within(file: IO[bytes], limit: int) -> bytes:
 
 
 def unpack(archive: str, blob: bytes, given: bool = False) -> list[Source]:
-    """What is in a zip file; the one that was `given` may be a whole class, and reads as the folder it was made of.
-
-    Raises:
-        Refused, or another of `UNREADABLE`: if it holds too much, or is none.
-    """
+    """What is in a zip file, or one of `UNREADABLE`; a `given` one may be a class, and reads as the folder it was made of."""
     if blob.count(b"PK\1\2") > MEMBERS:  # before there is an object for each
         raise Refused(f"the zip holds more than {MEMBERS} files; leave out everything but the notebooks")
     opened = zipfile.ZipFile(io.BytesIO(blob))
