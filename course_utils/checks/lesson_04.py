@@ -67,7 +67,8 @@ def ask_epoch(train_epoch: Any, case: Case) -> Case:
     torch.manual_seed(case["seed"])
     with torch.enable_grad():
         returned, left = train_epoch(model, loader, optimizer), look(model)
-    return {"returned": returned, "after": dict(model.state_dict()), "before": before, "left": left, "counts": dict(counts)}
+    found = {"returned": returned, "graph": getattr(returned, "requires_grad", False), "after": dict(model.state_dict())}
+    return found | {"before": before, "left": left, "counts": dict(counts)}
 
 
 def rules_epoch(said: Case, case: Case) -> Iterator[str]:
@@ -77,9 +78,9 @@ def rules_epoch(said: Case, case: Case) -> Iterator[str]:
         loss = train_one_epoch(model, loader, optimizer_of(model)).loss
     yield from left_alone(said["before"], said["left"], but=("modes", "random"))
     stirred = moved(case["model"].state_dict(), said["after"])
-    ran = "backward ran {backward} times, {cleared} of them onto cleared gradients, and step {steps} times".format(**counts)
+    ran = "calls: model {asked}, backward {backward} ({cleared} onto cleared gradients), step {steps}".format(**counts)
     if not trainable(model).keys() & set(stirred):
-        yield f"no weight moved, and nothing failed: {ran}; look at the order of the lines"
+        yield f"no weight moved, and nothing failed; {ran}: is each line there, and in which order?"
     if "layer1.norm.num_batches_tracked" in stirred:
         yield "the frozen batch norm 'layer1.norm' has counted batches: lesson 3 says which mode keeps it still"
     wanted, after = model.state_dict(), said["after"]
@@ -88,13 +89,15 @@ def rules_epoch(said: Case, case: Case) -> Iterator[str]:
         odd = (f"the mode of {name!r}" for name, mode in modes if said["left"]["modes"].get(name) != mode)
         suspect = next(odd, "the loss: `F.cross_entropy` takes logits, and the mean that it gives goes backward")
         yield (
-            f"the weights are not those of one clear, one backward and one step for each of {len(loader)} batches; you asked "
-            f"the model {counts['asked']} times, {ran}. If all these are right, suspect {suspect}"
+            f"the weights are not those of one question, clear, backward and step for each of {len(loader)} batches; {ran}. "
+            f"If all these are right, suspect {suspect}"
         )
     sizes = [len(labels) for _, labels in loader]
     if not near(said["returned"], loss):
         shown = f"the {sum(sizes)} pictures, in batches of {sizes}, had a mean loss of {loss:.4f} when they were shown"
         yield f"the weights are right; {shown}, and you return {said['returned']:.4f}"
+    if said["graph"]:
+        yield "your sum is a tensor that keeps all that backward needed, for every batch: add numbers, `loss.item()`"
 
 
 # ------------------------------------------------------------------------------------- 04.2 ask, and leave no trace
@@ -167,9 +170,9 @@ SPLITS = ("train", "val", "test")
 
 def frames(rng: Rng) -> Iterator[Case]:
     """Frames of scenes: classes with few scenes and with many, scenes of few frames and of many, in any order."""
-    names = rng.shuffled(["boat", "car", "fish", "flower", "house", "tree"])[: rng.integer(4, 5)]
-    counts = [3, rng.integer(20, 24), *(rng.integer(8, 14) for _ in names[2:])]
-    numbers = iter(rng.shuffled(range(10, 99)))
+    names = rng.shuffled(["boat", "houseboat", *rng.shuffled(["car", "fish", "flower", "tree"])[: rng.integer(2, 3)]])
+    counts = [3, 4, rng.integer(20, 24), *(rng.integer(8, 14) for _ in names[3:])]
+    numbers = iter(rng.shuffled(range(1, 99)))
     scenes = [(name, f"scene {next(numbers)}") for name, count in zip(names, counts, strict=True) for _ in range(count)]
     both = rng.shuffled([one for one in scenes for _ in range(rng.integer(1, 6))])
     fractions = rng.choice([(0.5, 0.2, 0.3), (0.5, 0.3, 0.2), (0.6, 0.1, 0.3)])
@@ -181,7 +184,7 @@ def frames(rng: Rng) -> Iterator[Case]:
 def hashed(names: list[str], salt: int) -> list[str]:
     """The same texts, hashed as another run of Python might: sets of them have another order."""
     number = {"__hash__": lambda self: int.from_bytes(self.encode(), "big") * salt % 1_000_003}
-    return list(map(type("name", (str,), number), names))  # "your answer gives a name where a number …"
+    return list(map(type("name of a scene", (str,), number), names))  # "your answer gives a name of a scene where a number …"
 
 
 def ask_splits(make_splits: Any, case: Case) -> Case:
@@ -212,16 +215,17 @@ def rules_splits(said: Case, case: Case) -> Iterator[str]:
         mine = {scene for scene, label in zip(scenes, labels, strict=True) if label == name}
         for split, share in zip(SPLITS, case["fractions"], strict=True):
             here, right = len(mine & parts[split]), share * len(mine)
-            if not here or abs(here - right) > 1 + 1e-9:
-                fair = f"{share:.0%} are asked for, that is {right:.1f}; one more or less will do, none will not"
-                yield f"{here} of the {len(mine)} scenes of {name!r} are in {split}; {fair}"
+            allowed = [count for count in range(1, len(mine) + 1) if abs(count - right) < 1 + 1e-9]
+            if here not in allowed:
+                fair = f"{share:.0%} are asked for, that is {right:.1f}: {' or '.join(map(str, allowed))} will do"
+                yield f"{here} of the {len(mine)} scenes of {name!r} are in {split}; {fair}{'' if here else ', none will not'}"
     drawn, again, *runs = ([set(positions) for positions in one] for one in (first, *said["runs"]))
     if again != drawn:
         yield "two calls with the same seed, two splits: what else does your shuffle depend on?"
     if runs[:3] == [drawn] * 3:
         yield "other seeds give the same three lists: the seed changes nothing"
     if runs[3:] != [drawn] * 4:
-        yield "another run of Python, another split: the order of a set of strings differs from run to run, so sort it first"
+        yield "another run of Python, another split: so do the order of a set of strings (sort it first) and `hash()` of one"
     yield from left_alone(said["before"], said["left"])
 
 
@@ -232,7 +236,7 @@ TRACES = dict.fromkeys(("recorded", "awake", "on", "kept"), bool)
 CHECKS = [
     exercise(
         *("04.1", "train_epoch", "a loop with three mistakes, mended", epochs, ask_epoch, rules_epoch),
-        seen={"returned": float, "after": {str: Tensor}, "counts": COUNTS, **SEEN},
+        seen={"returned": float, "graph": bool, "after": {str: Tensor}, "counts": COUNTS, **SEEN},
         points=3,
     ),
     exercise(

@@ -320,10 +320,22 @@ def wrong_global_seed(labels, scenes, fractions, seed):
     return by_scene(labels, scenes, fractions, random.shuffle)
 
 
+def wrong_hashed_seed(labels, scenes, fractions, seed):
+    return by_scene(labels, scenes, fractions, lambda mine: random.Random(hash((mine[0], seed))).shuffle(mine))
+
+
 def wrong_rounded_to_none(labels, scenes, fractions, seed):
     def divide(mine, shares):
         a, b = int(shares[1] * len(mine)), int(shares[2] * len(mine))
         return [mine[a + b :], mine[:a], mine[a : a + b]]
+
+    return by_scene(labels, scenes, fractions, random.Random(seed).shuffle, divide=divide)
+
+
+def wrong_only_three_are_few(labels, scenes, fractions, seed):
+    def divide(mine, shares):
+        a, b = int(shares[1] * len(mine)), int(shares[2] * len(mine))
+        return cut(mine, shares) if len(mine) == 3 else [mine[a + b :], mine[:a], mine[a : a + b]]
 
     return by_scene(labels, scenes, fractions, random.Random(seed).shuffle, divide=divide)
 
@@ -389,7 +401,8 @@ def right_torch(labels, scenes, fractions, seed):
     for of_scene in of_class.values():
         names = list(of_scene)
         order = torch.randperm(len(names), generator=generator).tolist()
-        a, b = int(fractions[0] * len(names)), int((fractions[0] + fractions[1]) * len(names))
+        a = max(1, int(fractions[0] * len(names)))
+        b = max(a + 1, int((fractions[0] + fractions[1]) * len(names)))
         for place, one in enumerate(order):
             splits[(place >= a) + (place >= b)].extend(of_scene[names[one]])
     return splits
@@ -406,17 +419,17 @@ def right_numpy_too(labels, scenes, fractions, seed):
 
 WRONG = {
     "04.1": [
-        (wrong_as_sent, "look at the order of the lines"),
+        (wrong_as_sent, "is each line there, and in which order?"),
         ("train_mode(model)", "model.train()", "the frozen batch norm 'layer1.norm' has counted batches"),
         ("train_mode(model)", "model.eval()", "suspect the mode of 'layer2.norm'"),
         ("    train_mode(model)\n", "", "suspect the mode of 'layer2.norm'"),
-        ("        optimizer.zero_grad()\n", "", "1 of them onto cleared gradients"),
-        ("        loss.backward()\n", "", "no weight moved, and nothing failed: backward ran 0 times"),
-        ("        optimizer.step()\n", "", "and step 0 times; look at the order of the lines"),
+        ("        optimizer.zero_grad()\n", "", "backward 3 (1 onto cleared gradients), step 3"),
+        ("        loss.backward()\n", "", "no weight moved, and nothing failed; calls: model 3, backward 0"),
+        ("        optimizer.step()\n", "", "step 0: is each line there, and in which order?"),
         (
             "loss.backward()\n        optimizer.step()",
             "optimizer.step()\n        loss.backward()",
-            "look at the order of the lines",
+            "is each line there, and in which order?",
         ),
         ("model(images), labels)", "model(images).softmax(1), labels)", "suspect the loss: `F.cross_entropy` takes logits"),
         (
@@ -435,12 +448,13 @@ WRONG = {
         ),
         ("return total / seen", "return total / seen, 0.5", "should be a number, but is a list"),
         ("return total / seen", "pass", "is None: does your function return something?"),
-        (wrong_unfrozen, "leave what is frozen as it was"),
-        (wrong_return_inside, "you asked the model 1 times, backward ran 1 times"),
-        (wrong_asked_twice, "you asked the model 6 times"),
+        (wrong_unfrozen, "leave every requires_grad as it was"),
+        (wrong_return_inside, "batches; calls: model 1, backward 1"),
+        (wrong_asked_twice, "batches; calls: model 6, backward 3"),
         (wrong_measured_afterwards, "when they were shown, and you return"),
         (wrong_gradients_off, "gradients are switched off in the whole program"),
         (wrong_copy, "no weight moved"),
+        ("loss.item() * len(labels)", "loss * len(labels)", "keeps all that backward needed, for every batch: add numbers"),
         (wrong_dropout_awake, "suspect the mode of 'layer1.drop'"),
         (wrong_only_batch_norm_frozen, "suspect the mode of 'layer1.drop'"),
         (wrong_all_batch_norms_asleep, "suspect the mode of 'layer2.norm'"),
@@ -458,8 +472,8 @@ WRONG = {
         ("argmax(1)", "argmin(1)", "by the place of its own largest logit"),
         ("hits / seen", 'f"{hits / seen:.0%}"', "should be a number, but is a text"),
         (wrong_one_mode_for_all, "'layer1' came in evaluation mode and left in training mode"),
-        (wrong_left_asleep, "left in evaluation mode: note the mode of each part"),
-        (wrong_flags, "leave what is frozen as it was"),
+        (wrong_left_asleep, "left in evaluation mode: leave each part's mode alone"),
+        (wrong_flags, "leave every requires_grad as it was"),
         (wrong_switch, "use `with torch.no_grad():` instead"),
         (wrong_mean_of_batches, "count each picture that was shown once"),
         (wrong_last_batch, "count each picture that was shown once"),
@@ -477,20 +491,26 @@ WRONG = {
         (wrong_not_by_class, "scenes of '"),
         (wrong_no_seed, "two calls with the same seed, two splits"),
         (wrong_unshuffled, "the seed changes nothing"),
-        (wrong_order_of_a_set, "so sort it first"),
-        (wrong_order_of_classes, "so sort it first"),
+        (wrong_order_of_a_set, "the order of a set of strings (sort it first)"),
+        (wrong_order_of_classes, "the order of a set of strings (sort it first)"),
+        (wrong_hashed_seed, "and `hash()` of one"),
+        ("if scene in part]", "if any(one in scene for one in part)]", "times; each of the pictures 0 to"),
+        ("if scene in part]", "if scene in str(part)]", "times; each of the pictures 0 to"),
+        ("if name == kind", "if kind in name", "times; each of the pictures 0 to"),
         (wrong_global_seed, "use a generator of its own"),
         (
             wrong_rounded_to_none,
-            "of the 3 scenes of 'house' are in train; 50% are asked for, that is 1.5; one more or less will do",
+            "0 of the 4 scenes of 'boat' are in test; 20% are asked for, that is 0.8: 1 will do, none will not",
         ),
+        ("max(1, round(share * len(mine)))", "round(share * len(mine))", "will do, none will not"),
+        (wrong_only_three_are_few, "will do"),
         (wrong_rounded_down, "is in the lists 0 times"),
         (wrong_drawn_three_times, "times; each of the pictures 0 to"),
-        (wrong_fractions_ignored, "are asked for, that is"),
+        (wrong_fractions_ignored, "are asked for, that is 5.5: 5 or 6 will do"),
         (wrong_sorts_theirs, "came in one order and left in another"),
         (wrong_sets, "your answer gives a set where"),
         (wrong_arrays, "your answer gives a ndarray where"),
-        (wrong_names, "your answer gives a name where a number"),
+        (wrong_names, "your answer gives a name of a scene where a number"),
         (wrong_two_lists, "three lists of positions are asked for"),
         (wrong_from_one, "position 0 is in the lists 0 times; each of the pictures 0 to"),
         (wrong_shares_of_scenes, "are asked for"),
@@ -506,7 +526,6 @@ RIGHT = {
 EQUIVALENT = {
     "04.1": {
         "total, seen = (-0.0, 0)": "a zero with a sign is a zero",
-        "total, seen = (total + loss * len(labels), seen + len(labels))": "a tensor without dimensions is a number too",
     },
     "04.2": {
         "hits, seen = (hits + right.sum(), seen + len(labels))": "a tensor without dimensions is a number too",

@@ -142,6 +142,29 @@ def wrong_train_dropout_cached(model, num_classes, loader, epochs):
     return model
 
 
+def wrong_train_weight_only(model, num_classes, loader, epochs):
+    head = replace_head(freeze(model), num_classes).classifier[6]
+    by_hand(train_mode(model), loader, torch.optim.SGD([head.weight], lr=0.01, momentum=0.9), epochs)
+    return model
+
+
+def wrong_train_never_cleared(model, num_classes, loader, epochs):
+    optimizer = momentum(replace_head(freeze(model), num_classes).classifier[6])
+    train_mode(model)
+    for images, labels in epochs * list(loader):
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    return model
+
+
+def right_train_looks_awake(model, num_classes, loader, epochs):
+    """One more epoch of looking in training mode."""
+    right_train_by_hand(model, num_classes, loader, epochs)
+    with torch.no_grad():
+        print(sum(F.cross_entropy(model(images), labels).item() for images, labels in loader))
+    return model
+
+
 def wrong_train_dropout_added(model, num_classes, loader, epochs):
     freeze(model)
     model.classifier[6] = nn.Sequential(nn.Dropout(0.5), nn.Linear(model.classifier[6].in_features, num_classes))
@@ -216,9 +239,18 @@ def wrong_cut_every_dropout(layers):
     )
 
 
-def wrong_cut_woken(layers):
-    layers.train()
-    return right_cut_by_halves(layers)
+def right_cut_woken(layers):
+    """Looks at the modes of training, and leaves them: nobody has asked for others."""
+    for i, layer in enumerate(train_mode(layers)):
+        learns = any(p.requires_grad for p in layer.parameters())
+        if learns or any("Dropout" in type(m).__name__ and m.training for m in layer.modules()):
+            return i
+
+
+def wrong_cut_unfrozen(layers):
+    cut = right_cut_by_halves(layers)
+    layers.requires_grad_(True)
+    return cut
 
 
 # ----------------------------------------------------------------------------------------------------- 05.3 still_fresh
@@ -305,6 +337,28 @@ def wrong_fresh_last(front, bank, dataset):
     rows = range(len(dataset) - 8, len(dataset))
     with eval_mode(front):
         return len(bank) == len(dataset) and torch.allclose(features(front, dataset, rows), bank[-8:], atol=1e-4)
+
+
+def wrong_fresh_middle_row(front, bank, dataset):
+    middle = len(bank) // 2
+    with eval_mode(front):
+        return len(bank) == len(dataset) and torch.allclose(features(front, dataset, [middle])[0], bank[middle], atol=1e-4)
+
+
+def wrong_fresh_middle(front, bank, dataset):
+    rows = range(len(bank) // 2 - 4, len(bank) // 2 + 4)
+    with eval_mode(front):
+        return len(bank) == len(dataset) and torch.allclose(features(front, dataset, rows), bank[rows], atol=1e-4)
+
+
+def wrong_fresh_long_enough(front, bank, dataset):
+    rows = torch.linspace(0, len(dataset) - 1, 8).long()
+    with eval_mode(front):
+        return len(bank) >= len(dataset) and torch.allclose(features(front, dataset, rows), bank[rows], atol=1e-4)
+
+
+def wrong_fresh_cut_to_length(front, bank, dataset):
+    return right_fresh_by_hand(front, bank[: len(dataset)], dataset)
 
 
 def wrong_fresh_both_ends(front, bank, dataset):
@@ -422,6 +476,10 @@ def wrong_adapt_two_passes(model, loader, num_classes):
     return model
 
 
+def wrong_adapt_copy(model, loader, num_classes):
+    return right_adapt_precomputed(copy.deepcopy(model), loader, num_classes)
+
+
 def wrong_adapt_unfrozen(model, loader, num_classes):
     return unfreeze(right_adapt_precomputed(model, loader, num_classes))
 
@@ -448,11 +506,17 @@ def wrong_adapt_slow(model, loader, num_classes):
 
 WRONG: dict[str, list[Any]] = {
     "05.1": [
-        (wrong_train_optimizer_first, "does the optimizer hold the new layer?"),
-        ("epochs=epochs", "epochs=1", "Compare rate, momentum and epochs"),
+        (wrong_train_optimizer_first, "does the optimizer hold weight and bias?"),
+        ("epochs=epochs", "epochs=1", "Compare rate, momentum, weight decay, epochs"),
         ("epochs=epochs", "epochs=11", "Compare "),
+        ("epochs=epochs", "epochs=epochs + 1", "Compare rate, momentum, weight decay, epochs"),
+        ("momentum=0.9)", "momentum=0.9, weight_decay=0.01)", "Compare rate, momentum, weight decay"),
+        ("momentum=0.9)", "momentum=0.9, weight_decay=1e-4)", "Compare rate, momentum, weight decay"),
+        ("momentum=0.9)", "momentum=0.9, nesterov=True)", "Compare rate, momentum, weight decay"),
+        (wrong_train_weight_only, "does the optimizer hold weight and bias?"),
+        (wrong_train_never_cleared, "the clearing of gradients"),
         ("lr=0.01, momentum=0.9", "lr=0.1, momentum=0.9", "your loss on the training pictures"),
-        (", momentum=0.9", "", "Compare rate, momentum and epochs"),
+        (", momentum=0.9", "", "Compare rate, momentum, weight decay, epochs"),
         (wrong_train_frozen_late, "nothing learns: every parameter of the model is frozen"),
         (wrong_train_features_only, "classifier.0.weight moved, and only classifier.6 should learn"),
         (wrong_train_all, "features.0.weight moved, and only classifier.6 should learn"),
@@ -465,7 +529,8 @@ WRONG: dict[str, list[Any]] = {
         (wrong_train_attribute, "put one linear layer for 6 classes there"),
         (wrong_train_half, "you return a ModelPart; return the network that you were given"),
         ("return model", "return model.classifier[6]", "you return a Linear; return the network"),
-        ("return model", "pass", "you return a NoneType"),
+        ("return model", "pass", "you return None; return the network that you were given"),
+        ("freeze(model)", "model = __import__('copy').deepcopy(freeze(model))", "you return another VGG, perhaps a copy"),
         (wrong_train_switched_off, "gradients are switched off in the whole program"),
         (wrong_train_dropout_added, "classifier.6.1.weight is of shape [6, 62] and should be absent"),
     ],
@@ -475,14 +540,14 @@ WRONG: dict[str, list[Any]] = {
         (wrong_cut_norms, "frozen as a whole it is in evaluation mode, dropout and batch norm too"),
         (wrong_cut_whole_blocks, "learns, if only in part"),
         (wrong_cut_flag, "object has no attribute 'requires_grad'"),
-        (wrong_cut_by_mode, "holds a dropout that is at work"),
-        (wrong_cut_woken, "came in evaluation mode and left in training mode"),
+        (wrong_cut_by_mode, "holds a dropout, at work in training in whatever mode it comes"),
+        (wrong_cut_unfrozen, "leave every requires_grad as it was"),
         (wrong_cut_every_dropout, "frozen as a whole it is in evaluation mode, dropout and batch norm too"),
         ("if any(flags)", "if all(flags)", "learns, if only in part"),
-        ("any(flags) or (", "(", "but is None: does your function return something?"),
-        ("any(flags) or (draws and not flags)", "any(flags)", "holds a dropout that is at work"),
-        ('"Dropout" in type(part).__name__', "isinstance(part, nn.Dropout)", "holds a dropout that is at work"),
-        ("for part in layer.modules()", "for part in [layer]", "holds a dropout that is at work"),
+        ("any(flags) or (", "(", "you return None: no layer met your condition, or `return` is missing"),
+        ("any(flags) or (draws and not flags)", "any(flags)", "holds a dropout, at work in training"),
+        ('"Dropout" in type(part).__name__', "isinstance(part, nn.Dropout)", "holds a dropout, at work in training"),
+        ("for part in layer.modules()", "for part in [layer]", "holds a dropout, at work in training"),
         ("return place", "return place + 1", "in front of your cut"),
         ("return place", "return layer", "your answer gives a"),
     ],
@@ -492,10 +557,22 @@ WRONG: dict[str, list[Any]] = {
             "torch.equal(front(images), bank[rows])",
             "you refused a fresh bank",
         ),
-        ("atol=1e-4", "atol=0.1", "are off by up to 1.0%, and you said fresh. Which rows do you compare, with what tolerance"),
-        ("torch.linspace(0, len(bank) - 1, 8).long()", "torch.arange(8)", "rows 8 to 39 of the 48 in this bank are off"),
-        (wrong_fresh_last, "rows 8 to 39 of the 48 in this bank are off"),
-        (wrong_fresh_both_ends, "rows 8 to 39 of the 48 in this bank are off"),
+        (
+            "atol=1e-4",
+            "atol=0.1",
+            "rows 72 are off by up to 1.2%, the first 0, the last 71, and you said fresh. Which rows do you compare",
+        ),
+        (
+            "torch.linspace(0, len(bank) - 1, 8).long()",
+            "torch.arange(8)",
+            "of 48 rows 32 are off by up to 1.2%, the first 8, the last 39",
+        ),
+        (wrong_fresh_last, "the first 8, the last 39"),
+        (wrong_fresh_both_ends, "the first 8, the last 39"),
+        (wrong_fresh_middle_row, "the first 0, the last 65, and you said fresh"),
+        (wrong_fresh_middle, "the first 0, the last 65, and you said fresh"),
+        (wrong_fresh_long_enough, "this bank has 60 rows for 54 pictures, as after drop_last or a second pass. Refuse it"),
+        (wrong_fresh_cut_to_length, "as after drop_last or a second pass. Refuse it"),
         (wrong_fresh_all, "pictures went through `front`; 8 are allowed"),
         (wrong_fresh_means, "and value by value?"),
         (wrong_fresh_eval_left_on, "and left in evaluation mode"),
@@ -504,22 +581,23 @@ WRONG: dict[str, list[Any]] = {
         (
             "return False",
             "return True",
-            "fewer rows than there are pictures (a loader with drop_last made it)",
+            "as after drop_last or a second pass. Refuse it",
         ),
         (wrong_fresh_no_length, "is out of bounds for dimension 0"),
         (wrong_fresh_norms, "and value by value?"),
         (wrong_fresh_overwrites, "your call changes the values in `bank`"),
     ],
     "05.4": [
-        (wrong_adapt_whole, "pictures went through the backbone; the budget was each once, 60 in all"),
+        (wrong_adapt_whole, "through the backbone, looks counted; the budget was each once, 60 in all"),
         (wrong_adapt_fc, "and should be absent: the logits come from classifier"),
         (wrong_adapt_awake, "running_mean moved, and only fc should learn: a frozen batch norm counts"),
         (wrong_adapt_all_learns, "should learn"),
         (wrong_adapt_split_first, "put one linear layer for 5 classes there"),
         (wrong_adapt_half, "you return a ModelPart; return the network that you were given"),
         (wrong_adapt_stacked, "you return a Sequential; return the network that you were given"),
-        (wrong_adapt_two_passes, "and on the right labels?"),
-        (wrong_adapt_unfrozen, "leave what is frozen as it was"),
+        (wrong_adapt_two_passes, "on the right labels, and does the optimizer hold the new layer?"),
+        (wrong_adapt_copy, ", perhaps a copy; return the network that you were given"),
+        (wrong_adapt_unfrozen, "leave every requires_grad as it was"),
         (wrong_adapt_hook_left, "a hook of yours is still on the network"),
         (wrong_adapt_slow, "of the training pictures, a head on the same features on"),
         (
@@ -531,8 +609,8 @@ WRONG: dict[str, list[Any]] = {
 }
 
 RIGHT: dict[str, list[Any]] = {
-    "05.1": [right_train_by_hand, right_train_cached],
-    "05.2": [right_cut_by_names, right_cut_by_halves],
+    "05.1": [right_train_by_hand, right_train_cached, right_train_looks_awake],
+    "05.2": [right_cut_by_names, right_cut_by_halves, right_cut_woken],
     "05.3": [right_fresh_by_hand, right_fresh_one_by_one, right_fresh_drawn],
     "05.4": [right_adapt_precomputed, right_adapt_hooked, right_adapt_identity],
 }
