@@ -413,10 +413,9 @@ def test_what_of_the_evidence_is_self_reported():
     assert {"modes", "learns", "gradients", "random", "backward", "steps"} <= set(found["04.1"])
     assert found["03.3"] == found["06.3"] == [], "returned values only"
     assert all("modes" in parts for id, parts in found.items() if id in ("01.1", "02.1", "05.1", "06.1")), "a look"
-    hidden = [
-        Check("03.1.h1", "f", "", None, None, pattern) for pattern in ({"after": {str: Tensor}}, bool, [(float, str | None)])
-    ]
-    assert [words.self_reported(check) for check in hidden] == [[], ["evidence"], ["evidence"]]
+    patterns = ({"after": {str: Tensor}}, bool, [(float, str | None)], {str: bool}, {"learns": {str: bool}, "x": [Tensor]})
+    hidden = [words.self_reported(Check("03.1.h1", "f", "", None, None, pattern)) for pattern in patterns]
+    assert hidden == [[], ["evidence"], ["evidence"], ["evidence"], ["learns"]]
 
 
 def test_every_state_has_a_mark_of_its_own():

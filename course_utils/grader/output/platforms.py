@@ -10,7 +10,7 @@ from typing import Any
 
 from course_utils.grader.output.classroom import Classroom
 from course_utils.grader.output.terminal import terminal
-from course_utils.grader.output.words import WORDS, clean, error_line, message_of, told
+from course_utils.grader.output.words import WORDS, clean, error_line, message_of
 from course_utils.grader.records import CheckReport, ExerciseReport, Report
 from course_utils.grader.scoring import ERROR, FAILED, PARTIAL, PASSED, SKIPPED, TIMEOUT, TO_DO
 
@@ -78,8 +78,9 @@ def github(reports: Sequence[Report]) -> bytes:
         if not report.gradable:
             tests.append({"name": name_of(report), "status": "error", "score": 0, "message": report.reason})
         for one in report.exercises:
-            status = "pass" if one.score == one.max else "fail"
-            tests.append({"name": f"{one.id} {one.title}", "status": status, "score": one.score / 100, "message": told(one)})
+            test = {"name": f"{one.id} {one.title}", "status": "pass" if one.score == one.max else "fail"}
+            words = "; ".join(filter(None, map(message_of, one.checks)))
+            tests.append({**test, "score": one.score / 100, "message": words})
     done = bool(tests) and all(test["status"] == "pass" for test in tests)
     full = sum(report.max for report in reports) / 100
     return json.dumps({"version": 1, "status": "pass" if done else "fail", "max_score": full, "tests": tests}).encode()

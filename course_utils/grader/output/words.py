@@ -11,7 +11,7 @@ from typing import Any, get_args
 from course_utils.checks import advice
 from course_utils.checks.spec import Check
 from course_utils.grader.intake.answers import blank_cells
-from course_utils.grader.records import CheckReport, ExerciseReport
+from course_utils.grader.records import CheckReport
 from course_utils.grader.scoring import ERROR, FAILED, OWN_CELL, PARTIAL, PASSED, SKIPPED, TIMEOUT, TO_DO, missing_name
 
 MARKS = {PASSED: "✓", PARTIAL: "◐", FAILED: "✗", ERROR: "!", TIMEOUT: "∞", SKIPPED: "↷", TO_DO: "·"}
@@ -57,32 +57,23 @@ def error_line(check: CheckReport) -> str:
     return f"{check.error.name.untrusted}: {check.error.text.untrusted}".removesuffix(": ") if check.error else ""
 
 
-def told(one: ExerciseReport) -> str:
-    """What the learner reads about all checks of one exercise, in a line."""
-    return "; ".join(filter(None, map(message_of, one.checks)))
-
-
 def self_reported(check: Check) -> list[str]:
     """The parts of a check's evidence, by key, that are only what the learner's process says about itself.
 
     These are flags, counts and texts (modes, calls, what was opened) beside what the answer returned. They have few values, so
     they are easily invented; tensors and results must be those of the judge's own run.
     """
-    pattern = check.evidence if check.seen is None else check.seen
-    named = isinstance(pattern, dict) and str not in pattern
-    return sorted(set(claims(pattern if named else {"returned" if check.parts else "evidence": pattern})))
+    seen = check.seen if isinstance(check.seen, dict) else {}
+    return sorted(set(claims("evidence", check.evidence if check.seen is None else seen)))
 
 
-def claims(parts: dict) -> Iterator[str]:
-    for key, part in parts.items():
-        if isinstance(part, dict) and str not in part and key != "returned":
-            yield from claims(part)
-        elif key != "returned" and has_words(part):
-            yield key
-
-
-def has_words(pattern: Any) -> bool:
-    """Whether a pattern of evidence has a place for a flag, a count or a text."""
-    if isinstance(pattern, dict | list | tuple):
-        return any(map(has_words, pattern.values() if isinstance(pattern, dict) else pattern))
-    return any(kind in (bool, int, str) for kind in get_args(pattern) or [pattern])
+def claims(name: str, pattern: Any) -> Iterator[str]:
+    """The names in a pattern of evidence at which a flag, a count or a text has its place, but for what was returned."""
+    if isinstance(pattern, dict):
+        for key, part in pattern.items():
+            yield from claims(name if key is str else key, part) if key != "returned" else ()
+    elif isinstance(pattern, list | tuple):
+        for part in pattern:
+            yield from claims(name, part)
+    elif any(kind in (bool, int, str) for kind in get_args(pattern) or [pattern]):
+        yield name
