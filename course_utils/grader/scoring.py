@@ -141,22 +141,19 @@ def in_order(checks: Iterable[Check]) -> list[Check]:
     """
     found = sorted(checks, key=lambda check: check.id)
     ids = [check.id for check in found]
-    exercises = sorted({exercise_of(id) for id in ids})
-    twice = sorted({id for id in ids if ids.count(id) > 1})
-    if twice:
-        raise ValueError(f"two checks have the id {twice[0]!r}; a hidden check of 05.2 is called 05.2.h1, 05.2.h2, …")
-    after: dict[str, set[str]] = {exercise: set() for exercise in exercises}
+    after: dict[str, list[str]] = {exercise_of(check.id): [] for check in found}
     for check in found:
+        if ids.count(check.id) > 1:
+            raise ValueError(f"two checks have the id {check.id!r}; a hidden check of 05.2 is called 05.2.h1, 05.2.h2, …")
         for other in check.after:
             if other not in after:
-                raise unknown("exercise", other, exercises)
-        after[exercise_of(check.id)] |= set(check.after)
-    sorter = TopologicalSorter({exercise: sorted(others) for exercise, others in after.items()})
+                raise unknown("exercise", other, list(after))
+        after[exercise_of(check.id)] += check.after
     try:
-        place = {exercise: number for number, exercise in enumerate(sorter.static_order())}
+        order = list(TopologicalSorter(after).static_order())
     except CycleError as error:
         raise ValueError(f"exercises wait for each other: {' → '.join(error.args[1])}; remove one `after`") from None
-    return sorted(found, key=lambda check: (place[exercise_of(check.id)], check.id))
+    return sorted(found, key=lambda check: (order.index(exercise_of(check.id)), check.id))
 
 
 def settle(checks: Iterable[Check], verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:

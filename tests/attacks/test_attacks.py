@@ -112,7 +112,7 @@ def job(request, warm):
 
 
 def boxes() -> list[int]:
-    """The processes below the warm ones: keepers, boxes, and what these have left."""
+    """The processes below the fork servers: keepers, boxes, and what these have left."""
     return [one for server in client.servers.values() for one in process.descendants(server.process.pid)]
 
 

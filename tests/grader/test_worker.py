@@ -147,7 +147,7 @@ def test_two_boxes_know_nothing_of_each_other(warm):
     assert said == [{}, {}]
 
 
-def test_what_a_killed_warm_process_leaves_the_next_one_removes(bare):
+def test_what_a_killed_fork_server_leaves_the_next_one_removes(bare):
     _, left = bare
     assert not os.path.exists(left)
 

@@ -71,11 +71,12 @@ def warm_up() -> None:
     """Import what answers need. No operator is run: it would start threads, and a fork of a process with threads hangs."""
     for name in WARM:
         import_module(name)
+    import torch
+
     import course_utils
 
     for name in course_utils.__all__:
         getattr(course_utils, name)
-    torch = sys.modules["torch"]
     torch.set_num_threads(1)
     torch.backends.cpu.get_cpu_capability()  # looks at the processor, which a box cannot see, and which decides last digits
 
@@ -105,7 +106,7 @@ def secrets() -> str:
     held = [name for name in sys.modules if name.startswith("course_utils.checks.lesson_")]
     held += [name for name in sys.modules if name.startswith("course_utils.grader.") and not name.startswith(HARMLESS)]
     threads = len(os.listdir("/proc/self/task")) if LINUX else 1
-    return f"the process to be forked holds {held}" if held else f"it has {threads} threads" if threads > 1 else ""
+    return f"the fork server holds {held}" if held else f"the fork server has {threads} threads" if threads > 1 else ""
 
 
 def receive(control: socket.socket) -> tuple[bytes, list[int]]:
