@@ -81,7 +81,8 @@ def rules_parts(said: dict, case: dict) -> Iterator[str]:
         return
     for number, shown in enumerate(said["questions"], start=1):
         if len(shown) < len(names) - 1:
-            yield f"your question {number} shows {shown} only: leave out one, then put it back, since parts count together"
+            out = " and ".join(repr(name) for name in names if name not in shown)
+            yield f"your question {number} leaves out {out}: leave out one at a time, since parts count together"
         if shown not in (names, *rests.values()):
             yield f"in your question {number} the parts came as {shown}, but are drawn as {names}: keep their order"
     for shown in (names, *rests.values()):
@@ -90,7 +91,7 @@ def rules_parts(said: dict, case: dict) -> Iterator[str]:
             yield f"you never asked about {asked}; a cost is what the whole drawing loses without one part"
     if name not in costs:
         yield f"you name {name!r}, which is no part of {names}; one cost is the largest, even where all are below 0"
-    lost = f"without {name!r} it went from {whole:.4f} to {whole - costs[name]:.4f}"
+    lost = f"without {name!r} the probability went from {whole:.4f} to {whole - costs[name]:.4f}"
     if not abs(cost - costs[name]) < 1e-6:
         yield f"{lost}: the cost is the first less the second, with its sign and not rounded, and you give {cost:.5g}"
     yield f"{lost}, which costs {costs[name]:.4f}; another part costs more"

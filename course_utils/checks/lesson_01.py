@@ -88,9 +88,11 @@ def rules_load(said: dict, case: dict) -> Iterator[str]:
         error, named = " ".join(said["error"].split())[:99], re.findall(r"\b\w+(?:\.\w+)+", said["error"])
         for name in fits:
             if name in named or f"module.{name}" in named:
-                yield f"your error names {name!r}, which is in the file as 'module.{name}', in the right shape: {BARE}"
+                hint = "load it; 'fc_norm' is not inside 'fc'" if name.startswith("fc_norm") else BARE
+                yield f"your error names {name!r}, which is in the file as 'module.{name}', in the right shape: {hint}"
         if not said["error"].startswith("ValueError") or not strays:
-            yield f"it stopped ({error}); load what fits, and raise a ValueError only if names outside 'fc' stay, here {strays}"
+            these = strays or "none"
+            yield f"it stopped ({error}); load what fits, and raise a ValueError only if names outside 'fc' stay, here {these}"
         if not any(name in said["error"] for name in strays):
             yield f"you raise, as you should; your message should say that {strays[0]!r} stays"
         return
@@ -98,7 +100,7 @@ def rules_load(said: dict, case: dict) -> Iterator[str]:
         yield f"{strays[0]!r} is not in the file, or in another shape, and you let it pass: only names in 'fc.…' may stay"
     for name in moved(own | fits, said["tensors"]):
         held = f"what the file has as 'module.{name}': load all that fits, buffers and a head too; {BARE}"
-        yield f"{name!r} should now hold {held if name in fits else 'what it held before'}"
+        yield f"{name!r} should now hold {held if name in fits else 'what it held before: the file has none of its shape'}"
     if said["returned"] != stays:
         yield f"you return {said['returned']}; the names of your model that stay as they were built, sorted, are {stays}"
     yield from left_alone(said["before"], said["after"])
@@ -155,9 +157,9 @@ def ask_predict(predict: Any, case: dict) -> dict:
         returned = predict(model, weights, image)
     except Exception as error:
         if image.mode != "RGB":
-            kind, names = {"L": "one channel", "P": "a palette"}.get(image.mode, "four channels"), weights.meta["categories"]
-            words = f"the picture has {kind}, the network wants three; these weights have {len(names)} names, take those"
-            error.args = (words,)
+            kind = {"L": "one channel", "P": "a palette"}.get(image.mode, "four channels")
+            names = f"these weights have {len(weights.meta['categories'])} names, take those"
+            error.args = (names if isinstance(error, LookupError) else f"the picture has {kind}, the network wants three",)
         raise
     return {"returned": returned, "saw": saw, "gave": gave, "before": before, "after": look(model)}
 
@@ -169,6 +171,8 @@ def rules_predict(said: dict, case: dict) -> Iterator[str]:
     saw, batch = said["saw"][-1], weights.transforms()(case["image"].convert("RGB"))[None]
     if not close(saw, batch, 0.02):  # resizing a tensor rounds otherwise than resizing a picture
         found, asked = (f"shape {list(one.shape)}, mean {one.float().mean():.2f}" for one in (saw, batch))
+        if found == asked:
+            asked += f", but pixels differ by {(saw - batch).abs().max():.2f}: hand weights.transforms() the picture itself"
         yield f"the network saw {found}; prepared by the weights that you are given, this picture has {asked}"
     with torch.no_grad():
         logits = case["model"].eval()(saw)

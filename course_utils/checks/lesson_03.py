@@ -104,7 +104,7 @@ def freeze_rules(said: dict, case: dict) -> Iterator[str | Result]:
     stirred = moved(before, said["state"])
     for name in stirred:
         if not after["learns"].get(name, True):
-            yield half(f"{name} is frozen, and still it moved: it came with an old gradient, and an optimizer applies that")
+            yield half(f"{name} is frozen, and still it moved: return it with None as its gradient, zero counts too")
     weights = [name for name, _ in model.named_parameters()]
     strayed = [name for name in weights if name in stirred and not is_inside(name, parts)]
     stuck = [name for name in weights if name not in stirred and is_inside(name, parts)]
@@ -118,13 +118,13 @@ def freeze_rules(said: dict, case: dict) -> Iterator[str | Result]:
         yield f"{name} lies in none of {sorted(parts)}, and still it learns: which switch stops a weight?"
     for name in stuck:
         yield f"{name} should learn, but stood still for two steps: it is frozen when you return it"
-    awake = {name: name in stirred for name in before if name not in weights}
+    awake = {name.rpartition(".")[0]: name in stirred for name in before if name not in weights}
     awake |= {name: after["modes"].get(name) for name, part in model.named_modules() if isinstance(part, nn.Dropout)}
     for name, works in awake.items():
         if works and not is_inside(name, parts):
-            yield half(f"no weight strayed, but {name} is awake, and collects or drops values: which switch stops that?")
+            yield half(f"no weight strayed, but {name} is in training mode, in which it collects or drops values")
         if is_inside(name, parts) and not works:
-            yield half(f"the weights are right, but {name} sleeps, although its part should learn: in which mode is it?")
+            yield half(f"the weights are right, but {name} is in evaluation mode, although its part should learn")
     freeze(model)
     for part in parts:
         unfreeze(model.get_submodule(part)).train()
@@ -234,7 +234,8 @@ def what_rules(said: list[bool], case: tuple[bool, ...]) -> Iterator[str]:
     hints = {"weights": "who computes a gradient, and who applies it?", "statistics": "in which mode do they collect?"}
     for (what, hint), moves, told in zip(hints.items(), one_step(*case), said, strict=True):
         if told != moves:
-            yield f"{switches}, the {what} {'moved' if moves else 'stood still'}, and you say they did not: {hint}"
+            did, say = ("moved", "stand still") if moves else ("stood still", "move")
+            yield f"{switches}, the {what} {did}, and you say they {say}: {hint}"
 
 
 FREEZE_SEEN = {"returned": str, "before": LOOK, "after": LOOK, "new": [str], "built": str, "state": {str: Tensor}}

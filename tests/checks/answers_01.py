@@ -61,6 +61,10 @@ def wrong_parameters_only(model, state):
     return stays
 
 
+def wrong_head_by_its_beginning(model, state):
+    return finish(model, {name: v for name, v in fitting(model, state).items() if not name.startswith("fc")})
+
+
 def wrong_stops_at_the_head(model, state):
     return sorted(model.load_state_dict({n[7:]: v for n, v in state.items()}, strict=False).missing_keys)
 
@@ -260,6 +264,11 @@ def wrong_size(model, weights, image):
         return best_of(model(transform(image.convert("RGB"))[None]), weights)
 
 
+def wrong_resized(model, weights, image):
+    with eval_mode(model):
+        return best_of(model(prepared(weights, image.resize((64, 64)))), weights)
+
+
 def wrong_over_pictures(model, weights, image):
     with eval_mode(model):
         value, place = model(prepared(weights, image)).softmax(0)[0].max(0)
@@ -378,8 +387,8 @@ WRONG = {
         (wrong_strict, "'conv1.weight' should now hold what the file has as 'module.conv1.weight'"),
         (wrong_never_loads, "'conv1.weight' should now hold what the file has as 'module.conv1.weight'"),
         (wrong_first_dimension, "size mismatch for fc.weight: copying a); load what fits"),
-        (wrong_count_of_values, "'fc.weight' should now hold what it held before"),
-        (wrong_flat_head_only, "raise a ValueError only if names outside 'fc' stay, here []"),
+        (wrong_count_of_values, "'fc.weight' should now hold what it held before: the file has none of its shape"),
+        (wrong_flat_head_only, "raise a ValueError only if names outside 'fc' stay, here none"),
         (wrong_key_error, "raise a ValueError only if names outside 'fc' stay, here ['bn1.running_mean'"),
         (wrong_asks_for_the_head, "it stopped (KeyError: 'fc.weight'); load what fits"),
         (wrong_strict_and_raises, "your error names 'conv1.weight', which is in the file as 'module.conv1.weight'"),
@@ -387,12 +396,13 @@ WRONG = {
         (wrong_replace, "which is in the file as 'module.module.weight', in the right shape: only the first"),
         (wrong_last_piece, "buffers and a head too; only the first 'module.' comes off"),
         (wrong_parameters_only, "what the file has as 'module.bn1.running_mean': load all that fits, buffers"),
+        (wrong_head_by_its_beginning, "in the right shape: load it; 'fc_norm' is not inside 'fc'"),
         (wrong_stops_at_the_head, "size mismatch for fc.weight: copying a); load what fits"),
         (wrong_never_raises, "'bn1.running_mean' is not in the file, or in another shape, and you let it pass"),
         (wrong_shared, "changes with your model: leave it as it is, share no memory"),
         (wrong_pops, "in the colleague's file 'module.layer1.0.weight' is gone, new, or changes"),
         (wrong_head_never, "what the file has as 'module.fc.weight': load all that fits, buffers and a head too"),
-        (wrong_head_always, "raise a ValueError only if names outside 'fc' stay, here []"),
+        (wrong_head_always, "raise a ValueError only if names outside 'fc' stay, here none"),
         (wrong_says_what_was_loaded, "the names of your model that stay as they were built, sorted, are []"),
         (wrong_file_names, "'module.fc.weight']; the names of your model that stay"),
         (wrong_no_names_in_the_error, "you raise, as you should; your message should say that 'bn1.running_mean' stays"),
@@ -421,7 +431,8 @@ WRONG = {
         (wrong_gradients_off, "gradients are switched off in the whole program"),
         (wrong_name_only, "what you return should be 2 values (a text, a number), but is a text"),
         (wrong_swapped, "item 0 of what you return should be a text, but is a number"),
-        (wrong_names_of_the_page, "these weights have 1000 names, take those"),
+        (wrong_resized, "hand weights.transforms() the picture itself"),
+        (wrong_names_of_the_page, ": these weights have 1000 names, take those"),
         (wrong_loads_again, "use the model that you are given"),
         (wrong_rounded, "unrounded"),
         (wrong_scored(lambda logits: logits.softmax(0).softmax(0)), "softmax once, over the classes"),

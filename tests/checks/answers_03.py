@@ -156,6 +156,13 @@ def wrong_old_gradients(model, parts):
     return model
 
 
+def wrong_zero_gradients(model, parts):
+    freeze_loop(model, parts)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    return model
+
+
 def wrong_frozen_last(model, parts):
     for part in parts:
         model.get_submodule(part).requires_grad_(True).train()
@@ -358,7 +365,7 @@ WRONG = {
         (wrong_spelling, "Python accepts any attribute name, so 'require_grad' is new"),
         (wrong_flag_on_layers, "so 'requires_grad' is new, and PyTorch never reads it"),
         (wrong_mode_only, "and still it learns: which switch stops a weight?"),
-        (wrong_flags_only, "the weights are right, but features.1.running_mean sleeps"),
+        (wrong_flags_only, "the weights are right, but features.1 is in evaluation mode"),
         (wrong_substring, "asked for features.1; features.10.weight is alike and learns too"),
         (wrong_beginning, "asked for features.1; features.10.weight is alike and learns too"),
         (wrong_first_word, "features.1.weight should learn, but stood still for two steps: it is frozen when you return it"),
@@ -367,9 +374,9 @@ WRONG = {
             "features.1.weight should learn, but stood still for two steps: it is frozen when you return it",
         ),
         (wrong_upside_down, "and still it learns: which switch stops a weight?"),
-        (wrong_dropout, "features.12 is awake, and collects or drops values: which switch stops that?"),
-        (wrong_train_mode, "features.12 is awake, and collects or drops values: which switch stops that?"),
-        (wrong_dropout_of_the_part, "block.3 sleeps, although its part should learn: in which mode is it?"),
+        (wrong_dropout, "features.12 is in training mode, in which it collects or drops values"),
+        (wrong_train_mode, "features.12 is in training mode, in which it collects or drops values"),
+        (wrong_dropout_of_the_part, "block.3 is in evaluation mode, although its part should learn"),
         (wrong_copy, "change the model that you were given, no copy of it, and return it"),
         (wrong_return, "and return it; you return None"),
         (
@@ -379,17 +386,18 @@ WRONG = {
         (wrong_no_statistics, "track_running_stats=False): set flag and mode, and no other attribute of a layer"),
         (wrong_part_deeper, "asked for head; neck.head.weight is alike and learns too"),
         (wrong_children_only, "scale lies in none of ["),
-        (wrong_old_gradients, "is frozen, and still it moved: it came with an old gradient"),
+        (wrong_old_gradients, "is frozen, and still it moved: return it with None as its gradient"),
+        (wrong_zero_gradients, "return it with None as its gradient, zero counts too"),
         (wrong_frozen_last, "stood still for two steps: it is frozen when you return it"),
         (wrong_gradients_off, "gradients are switched off in the whole program"),
         (wrong_new_values, "your function should set switches, no values"),
-        (".train()", "", "features.1.running_mean sleeps, although its part should learn: in which mode is it?"),
+        (".train()", "", "features.1 is in evaluation mode, although its part should learn"),
         (".requires_grad_(False).eval()", ".requires_grad_(False)", "no weight strayed, but features."),
-        ("return model", "return model.train()", "no weight strayed, but features.4.running_mean is awake"),
+        ("return model", "return model.train()", "no weight strayed, but features.4 is in training mode"),
         (
             "return model",
             "return model.eval()",
-            "features.1.running_mean sleeps, although its part should learn: in which mode is it?",
+            "features.1 is in evaluation mode, although its part should learn",
         ),
         ("model.get_submodule(part)", "getattr(model, part)", "it stopped with AttributeError"),
     ],
@@ -425,18 +433,18 @@ WRONG = {
         (
             "gradient and in_optimizer",
             "gradient",
-            "the weights stood still, and you say they did not: who computes a gradient, and who applies it?",
+            "the weights stood still, and you say they move: who computes a gradient, and who applies it?",
         ),
         (
             "gradient and in_optimizer",
             "in_optimizer",
             "with gradient off, evaluation mode, in the optimizer, the weights stood still",
         ),
-        ("gradient and in_optimizer", "gradient or in_optimizer", "the weights stood still, and you say they did not"),
+        ("gradient and in_optimizer", "gradient or in_optimizer", "the weights stood still, and you say they move"),
         (
             "gradient and in_optimizer",
             "gradient and in_optimizer and training",
-            "evaluation mode, in the optimizer, the weights moved, and you say they did not",
+            "evaluation mode, in the optimizer, the weights moved, and you say they stand still",
         ),
         (
             "in_optimizer, training",
@@ -447,7 +455,7 @@ WRONG = {
         (
             "in_optimizer, training",
             "in_optimizer, not training",
-            "the statistics stood still, and you say they did not: in which mode do they collect?",
+            "the statistics stood still, and you say they move: in which mode do they collect?",
         ),
         ("in_optimizer, training", "in_optimizer, gradient", "the statistics"),
         ("gradient and in_optimizer, training", "training, gradient and in_optimizer", "weights first, then statistics"),
