@@ -59,8 +59,8 @@ plots.networks(freezing.boxes(run, len(classes)), title=title)
 # ### Exercise 6.1: set up a configuration
 #
 # Write `configure(model, frozen, lr)`. It freezes the first `frozen` stages, from the stem on. All later stages and the head
-# learn. It returns an SGD optimizer with momentum 0.9 for what learns. With `frozen=0` everything learns, with `frozen=5`
-# only the head does.
+# learn. It returns an SGD optimizer with momentum 0.9 for what learns, and for nothing else. With `frozen=0` everything
+# learns, with `frozen=5` only the head does.
 #
 # The model may come from an earlier experiment, so parts of it may be frozen already, and in any mode. The check trains two
 # steps in the modes that you leave, and looks at what moved, and how far.

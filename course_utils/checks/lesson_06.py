@@ -27,8 +27,8 @@ def small_resnets(rng: Rng) -> Iterator[dict]:
             parts = {"conv1": nn.Conv2d(3, width, 3, bias=False), "bn1": nn.BatchNorm2d(width), "relu": nn.ReLU()}
             parts |= {f"layer{number}": BasicBlock(width, width) for number in (1, 2, 3, 4)}
             parts |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(width, 3)}
-            model = nn.Sequential(OrderedDict(parts))
-            batches = [(torch.randn(7, 3, 8, 8) * 2 + 1, torch.randint(3, (7,))) for _ in range(2)]
+            model = nn.Sequential(OrderedDict(parts)).double()  # so that the least decay of weights is seen
+            batches = [(torch.randn(7, 3, 8, 8).double() * 2 + 1, torch.randint(3, (7,))) for _ in range(2)]
         for name, part in parts.items():
             learns = name == "fc" or (frozen > 0 and rng.choice([True, False]))  # at 0 all but the head comes frozen
             part.requires_grad_(learns).train(learns)
@@ -38,9 +38,11 @@ def small_resnets(rng: Rng) -> Iterator[dict]:
 def ask_configure(configure: Any, case: dict) -> dict:
     model, before = case["model"], look(case["model"])
     optimizer = configure(model, case["frozen"], case["lr"])
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(f"your function returns a {type(optimizer).__name__}; an optimizer is asked")
-    return {"before": before, "after": look(model), "states": two_steps(model, optimizer, case["batches"])}
+    mine = {id(parameter) for group in getattr(optimizer, "param_groups", []) for parameter in group["params"]}
+    held = [name for name, parameter in model.named_parameters() if id(parameter) in mine]
+    found = {"returned": type(optimizer).__name__, "held": held, "before": before, "after": look(model)}
+    real = isinstance(optimizer, torch.optim.Optimizer)
+    return found | {"states": two_steps(model, optimizer, case["batches"]) if real else []}
 
 
 @beside
@@ -64,6 +66,8 @@ def rules_configure(said: dict, case: dict) -> Iterator[str]:
     for name, part in model.named_children():
         part.requires_grad_(name not in still).train(name not in still)
     right = two_steps(model, torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9), case["batches"])
+    if not states:
+        yield f"you return {'None' if said['returned'] == 'NoneType' else 'a ' + said['returned']}; return the optimizer"
     if [state.keys() for state in states] != [state.keys() for state in right]:
         yield "the model came back with other tensors; freezing must not change its structure"
     moved, due = ({name for name in right[0] if not torch.equal(run[0][name], run[2][name])} for run in (states, right))
@@ -80,10 +84,12 @@ def rules_configure(said: dict, case: dict) -> Iterator[str]:
         if name in due and not came[name]:
             yield f"{found}; it came frozen from an earlier experiment: let everything learn, then freeze {asked} only"
         yield f"{found}: {asked} should stand still and the rest learn; yours moves {', '.join(learnt)}"
-    for number, why in ((1, "is it plain SGD, and does nothing else pull?"), (2, "what should it remember of the first?")):
-        if not all(close(states[number][name], right[number][name]) for name in came):
-            step, wanted = ((run[number]["fc.weight"] - run[number - 1]["fc.weight"]).abs().mean() for run in (states, right))
-            yield f"step {number} moves fc.weight by {step:.2g}, and SGD with lr={lr:g} and momentum 0.9 by {wanted:.2g}: {why}"
+    for number, why in ((1, "one rate for all, and no other pull"), (2, "what should it remember of the first?")):
+        for name in (name for name in came if not close(states[number][name], right[number][name], 1e-7)):
+            step, wanted = ((run[number][name] - run[number - 1][name]).abs().mean() for run in (states, right))
+            yield f"step {number} moves {name} by {step:.8f}, and SGD with lr={lr:g} and momentum 0.9 by {wanted:.8f}: {why}"
+    if idle := [name for name in said["held"] if name not in due]:
+        yield f"the optimizer also holds {idle[0]}, which is frozen: give it what learns, and nothing else"
     yield from left_alone(said["before"], said["after"], but=("modes", "learns"))
 
 
@@ -91,7 +97,7 @@ def rules_configure(said: dict, case: dict) -> Iterator[str]:
 
 RULES = {  # in their order, and what it means that a table keeps one
     "updates": "every run made the same number of updates",
-    "seeds": "each configuration has the same seeds, if you forget order and repetition; compare sets",
+    "seeds": "each configuration has the same seeds: take those of all its rates together, and compare sets",
     "rates": "each configuration was tried at all rates of the list; more are allowed",
     "edge": "the means on val choose {best}, and none is the first or last that its configuration tried",
     "test": "the means on val choose {best}, and nobody tested at another rate",
@@ -199,8 +205,10 @@ def overall_compare(said: list[str], cases: list[dict]) -> Iterator[str]:
         yield "you found a winner where one list rises as the other falls: are the pairs of one seed still together?"
     if shared > gap + 3:
         yield f"you missed {shared} of 16 gaps where seeds move both lists: same seed, same luck, so use the differences"
+    never = [verdict for verdict in VERDICTS[:2] if verdict not in said]
     if gap:
-        yield f"you missed {gap} of 16 large gaps: your interval is too wide, or nothing gets out of it; {half}"
+        why = f"you never said {never[0]!r}" if len(never) == 1 else "your interval is too wide, or nothing gets out of it"
+        yield f"you missed {gap} of 16 large gaps: {why}; {half}"
 
 
 def rules_compare(said: str, case: dict) -> Iterator[str]:
@@ -213,7 +221,7 @@ def rules_compare(said: str, case: dict) -> Iterator[str]:
     if said != right and VERDICTS[2] not in (said, right):
         yield f"{found}: the verdict is about `a`"
     if said != right:
-        yield f"{found}: the factor is that of {n} seeds, the deviation divides by n − 1, and it is divided by the root of {n}"
+        yield f"{found}: differences of one seed, the factor of {n} seeds, the deviation with n − 1, divided by the root of {n}"
 
 
 # ------------------------------------------------------------------------------------------- 06.4 run_protocol
@@ -245,6 +253,8 @@ def ask_protocol(run_protocol: Any, case: dict) -> dict:
     def train(name: str, lr: float, seed: int) -> nn.Module:
         model: Any = nn.Identity()
         model.run = (str(name), float(lr), int(seed))
+        if model.run not in case["runs"]:
+            raise ValueError(f"you trained {model.run}, but the rates are {case['rates']} and the seeds {case['seeds']}")
         model.scores = case["runs"][model.run]
         return model
 
@@ -280,7 +290,7 @@ def rules_protocol(said: dict, case: dict) -> Iterator[str]:
     yield from rules_compare(said["returned"]["verdict"], tests)
 
 
-SEEN = {"before": LOOK, "after": LOOK, "states": [{str: Tensor}]}
+SEEN = {"returned": str, "held": [str], "before": LOOK, "after": LOOK, "states": [{str: Tensor}]}
 SAID = {"returned": {"rates": {str: float}, "verdict": str}, "calls": [(str, str, float, int)]}
 CHECKS = [
     exercise("06.1", "configure", "set up stages", small_resnets, ask_configure, rules_configure, seen=SEEN, points=3),

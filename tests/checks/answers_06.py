@@ -94,6 +94,19 @@ def wrong_new_model(model: nn.Module, frozen: int, lr: float):
     return right_children(model, frozen, lr)
 
 
+def wrong_all_held_early(model: nn.Module, frozen: int, lr: float):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    right_children(model, frozen, lr)
+    return optimizer
+
+
+def wrong_backbone_slower(model: nn.Module, frozen: int, lr: float):
+    right_children(model, frozen, lr)
+    back = [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith("fc")]
+    groups = [{"params": model.fc.parameters()}, *([{"params": back, "lr": lr / 10}] if back else [])]
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9)
+
+
 def wrong_no_return(model: nn.Module, frozen: int, lr: float):
     right_children(model, frozen, lr)
 
@@ -375,6 +388,10 @@ def wrong_every_seed(a, b):
     return "better" if min(gaps(a, b)) > 0 else "worse" if max(gaps(a, b)) < 0 else "not distinguishable"
 
 
+def wrong_never_worse(a, b):
+    return "better" if right_interval(a, b) == "better" else "not distinguishable"
+
+
 def wrong_sorted(a, b):
     return right_interval(sorted(a), sorted(b))
 
@@ -478,6 +495,18 @@ def wrong_one_factor(train, val, open_test, rates, seeds):
     return some_protocol(train, val, open_test, rates, seeds, judge=wrong_always_three)
 
 
+def wrong_sorted_runs(train, val, open_test, rates, seeds):
+    return some_protocol(train, val, open_test, rates, seeds, judge=wrong_sorted)
+
+
+def wrong_rate_beyond(train, val, open_test, rates, seeds):
+    return some_protocol(train, val, open_test, [*rates, 3.0], seeds)
+
+
+def wrong_counted_seeds(train, val, open_test, rates, seeds):
+    return some_protocol(train, val, open_test, rates, range(len(seeds)))
+
+
 def wrong_one_rate(train, val, open_test, rates, seeds):
     def choose(name, vals):
         return max(rates, key=lambda lr: fmean(vals["a", lr]))
@@ -565,7 +594,8 @@ WRONG = {
     "06.1": [
         (wrong_no_else, "yours moves conv1, bn1, layer1, layer2, layer3, layer4, fc"),
         ("    unfreeze(model)\n", "", "came frozen from an earlier experiment: let everything learn"),
-        (wrong_optimizer_first, "may learn, but no optimizer knows it"),
+        (wrong_optimizer_first, "the optimizer also holds conv1.weight, which is frozen"),
+        ("[p for p in model.parameters() if p.requires_grad]", "model.fc.parameters()", "may learn, but no optimizer knows it"),
         ("    train_mode(model)\n", "", "running_mean stood still: no gradient moves the statistics"),
         ("train_mode(model)", "model.eval()", "running_mean stood still: no gradient moves the statistics"),
         ("train_mode(model)", "model.train()", "running_mean moved: no gradient moves the statistics"),
@@ -580,18 +610,23 @@ WRONG = {
         (
             "SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)",
             "Adam([p for p in model.parameters() if p.requires_grad], lr=lr)",
-            "step 1 moves fc.weight by",
+            "one rate for all, and no other pull",
         ),
+        (wrong_backbone_slower, "weight by 0.0"),
+        (wrong_all_held_early, "the optimizer also holds conv1.weight, which is frozen: give it what learns"),
+        (" if p.requires_grad", "", "the optimizer also holds conv1.weight, which is frozen: give it what learns"),
+        ("momentum=0.9", "momentum=0.9, weight_decay=1e-4", "one rate for all, and no other pull"),
         ("lr=lr", "lr=0.01", "and SGD with lr="),
         (wrong_only_the_last, "should stand still and the rest learn; yours moves conv1, bn1, layer1"),
         (wrong_no_head, "optimizer got an empty parameter list"),
-        ("momentum=0.9", "momentum=0.9, weight_decay=0.1", "does nothing else pull?"),
+        ("momentum=0.9", "momentum=0.9, weight_decay=0.1", "one rate for all, and no other pull"),
         (wrong_new_model, "the model came back with other tensors"),
-        (wrong_no_return, "an optimizer is asked"),
+        (wrong_no_return, "you return None; return the optimizer"),
+        ("return torch.optim.SGD", "return model, torch.optim.SGD", "you return a tuple; return the optimizer"),
     ],
     "06.2": [
         (wrong_counts_seeds, "has the seeds ["),
-        (wrong_lists_of_seeds, "forget order and repetition; compare sets"),
+        (wrong_lists_of_seeds, "take those of all its rates together, and compare sets"),
         (wrong_first_configuration, "you said 'fair', but"),
         (wrong_updates_within, "you said 'fair', but some runs made"),
         (wrong_mean_updates, "but some runs made"),
@@ -599,8 +634,8 @@ WRONG = {
         (wrong_seeds_below, "has the seeds ["),
         (wrong_seeds_above, "has the seeds ["),
         (wrong_seeds_where_chosen, "has the seeds ["),
-        (wrong_seeds_by_rate, "forget order and repetition"),
-        (wrong_repeated_seeds, "forget order and repetition"),
+        (wrong_seeds_by_rate, "take those of all its rates together, and compare sets"),
+        (wrong_repeated_seeds, "take those of all its rates together, and compare sets"),
         (wrong_must_be_tested, "nobody tested at another rate"),
         (wrong_zero_is_none, "and its mean on val chooses"),
         (wrong_tested_rates, "and its mean on val chooses"),
@@ -621,13 +656,14 @@ WRONG = {
         (wrong_means_only, "a winner in 100 of 100 pairs that differ by chance alone"),
         (wrong_undecided, "you missed 16 of 16 large gaps: your interval is too wide, or nothing gets out of it"),
         (wrong_two_errors, "your interval is too narrow, if there is one; half of it is the factor"),
-        (wrong_always_three, "the factor is that of"),
+        (wrong_always_three, "differences of one seed, the factor of"),
         (wrong_unpaired, "same seed, same luck, so use the differences"),
         (wrong_two_intervals, "your interval is too narrow, if there is one; half of it is the factor"),
         (wrong_deviation, "half of it is the factor times the deviation over the root of n"),
-        (wrong_population, "the deviation divides by n − 1"),
+        (wrong_population, "the deviation with n − 1"),
         ("** 0.5", "* 0.5", "times the deviation over the root of n"),
-        ("len(a) ** 0.5", "(len(a) * 0.5)", "it is divided by the root of 3"),
+        ("len(a) ** 0.5", "(len(a) * 0.5)", "divided by the root of 3"),
+        (wrong_never_worse, "large gaps: you never said 'worse'"),
         (wrong_sign, "the verdict is about `a`"),
         (wrong_every_seed, "pairs that differ by chance alone"),
         (wrong_sorted, "are the pairs of one seed still together?"),
@@ -644,7 +680,10 @@ WRONG = {
         (wrong_median, "another mean is higher"),
         (wrong_rounded, "another mean is higher"),
         (wrong_every_seed_ahead, "the interval of a − b goes from"),
-        (wrong_one_factor, "the factor is that of"),
+        (wrong_one_factor, "differences of one seed, the factor of"),
+        (wrong_sorted_runs, "differences of one seed, the factor of"),
+        (wrong_rate_beyond, "but the rates are ["),
+        (wrong_counted_seeds, "and the seeds ["),
         (wrong_one_rate, "for 'b': its best run has"),
         (wrong_test_chooses, "times in all: val chooses one rate"),
         (wrong_one_after_the_other, "before your last look at val: choose both rates first"),
@@ -667,9 +706,6 @@ RIGHT = {
 }
 END = "an interval that ends at 0 to the last bit does not occur"
 EQUIVALENT = {
-    "06.1": {
-        "return torch.optim.SGD([p for p in model.parameters()], lr=lr, momentum=0.9)": "SGD skips what has no gradient",
-    },
     "06.3": {
         "if differences.mean() >= half:": END,
         "if differences.mean() <= -half:": END,
