@@ -145,11 +145,16 @@ def _sandboxes() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def warm(_sandboxes: None) -> Iterator[None]:
-    """The fork server of each isolation serves all tests that ask for this, as in a worker, and does not end with a run."""
+    """The fork server of each isolation serves all tests that ask for this, as in a worker, and does not end with a run.
+
+    What one worker is asked to grade is graded here: starting it would take longer than the test.
+    """
     from course_utils.grader import engines
 
+    pool = engines.Pool
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "close_servers", lambda: None)
+        patch.setattr(engines, "Pool", lambda job, jobs: pool(job, jobs) if jobs > 1 else engines.Here(job))
         yield
 
 

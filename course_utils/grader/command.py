@@ -10,14 +10,15 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from tqdm import tqdm
 
 from course_utils.checks import lessons
 from course_utils.errors import unknown
 from course_utils.files import write_atomic
-from course_utils.grader.evidence import Fault
-from course_utils.grader.grading import Job, grade_upload, make_job
+from course_utils.grader.grading import Job, make_job
 from course_utils.grader.intake.archive import Upload, read_submissions, safe_name
 from course_utils.grader.output.classroom import Classroom, Learner, classroom
 from course_utils.grader.output.html import index_page, learner_page
@@ -26,7 +27,7 @@ from course_utils.grader.output.tables import exercises_csv, grades_csv, lms_csv
 from course_utils.grader.output.terminal import terminal
 from course_utils.grader.output.words import clean, self_reported
 from course_utils.grader.probes import checks_for
-from course_utils.grader.records import Report, named, read_notes, read_report
+from course_utils.grader.records import Report, read_report
 from course_utils.grader.runner import grade_many, stored_seed
 from course_utils.grader.sandbox.levels import LAYERS, NoIsolation, level_of
 from course_utils.grader.sandbox.selftest import facts
@@ -73,20 +74,13 @@ def seed_for(options: argparse.Namespace) -> str:
 
 
 def grade_class(uploads: Iterable[Upload], job: Job, options: argparse.Namespace) -> int:
-    out, names = Path(options.out), []
-
-    def noted() -> Iterator[Upload]:
-        for upload in uploads:
-            names.append(safe_name(upload.name))
-            yield upload
-
+    out = Path(options.out)
     try:
         with tqdm(desc="graded", unit="notebook", disable=None) as bar:
-            faults = grade_many(noted(), job, options.jobs, out, options.scheduler, on_progress=lambda _: bar.update())
+            reports, faults = graded(uploads, job, options.jobs, out, options.scheduler, lambda _: bar.update())
     except KeyboardInterrupt:
         print("\nstopped; the same command again goes on from here", file=sys.stderr)
         raise
-    reports = [read_report(path.read_bytes()) for name in names if (path := out / "reports" / f"{name}.json").exists()]
     if reports:
         write_class(classroom(reports), job, out)
     refused = [report for report in reports if not report.gradable]
@@ -94,6 +88,20 @@ def grade_class(uploads: Iterable[Upload], job: Job, options: argparse.Namespace
     for report in refused:
         print(clean(f"  not gradable: {report.submission.id.untrusted}: {report.reason}"))
     return exit_code(reports, faults)
+
+
+def graded(uploads: Iterable[Upload], job: Job, jobs: int | None, out: Path, *rest: Any) -> tuple[list[Report], list[str]]:
+    """The reports that `grade_many` writes, in the order of the uploads, and its faults."""
+    names: dict[str, None] = {}
+
+    def noted() -> Iterator[Upload]:
+        for upload in uploads:
+            names[safe_name(upload.name)] = None
+            yield upload
+
+    faults = grade_many(noted(), job, jobs, out, *rest)
+    paths = [out / "reports" / f"{name}.json" for name in names]
+    return [read_report(path.read_bytes()) for path in paths if path.exists()], faults
 
 
 def write_class(room: Classroom, job: Job, out: Path) -> None:
@@ -124,20 +132,14 @@ def exit_code(reports: list[Report], faults: list[str]) -> int:
 
 def grade_few(uploads: Iterable[Upload], job: Job, options: argparse.Namespace) -> int:
     """Grade what one learner handed in, for the terminal or a platform that calls us once for each submission."""
-    reports, lost, faults = [], [], []
-    for upload in uploads:
-        try:
-            body, notes = grade_upload(upload, job)
-        except Fault as error:
-            lost.append(f"{upload.name}: {error}")
-            continue
-        reports.append(read_report(named(body, upload.name, safe_name(upload.name))))
-        faults += [f"{upload.name}: {fault}" for fault in read_notes(notes).faults]
+    uploads = list(uploads)
+    with TemporaryDirectory() as out:
+        reports, faults = graded(uploads, job, 0, Path(out), None, lambda _: None, lambda _: "the learner")
     whole = Learner("", tuple(sorted(reports, key=lambda report: report.submission.id.untrusted)))
-    reports = [report for report in whole.reports if not report.gradable or not whole.why_not(report)]
-    if options.to == "files" or not lost:  # a platform keeps what says that the grader did not finish
-        PLATFORMS[options.to](reports, options.out)
-    return exit_code(reports, [*lost, *faults])
+    counting = [report for report in whole.reports if not report.gradable or not whole.why_not(report)]
+    if options.to == "files" or len(reports) == len(uploads):  # else a platform keeps what says that the grader did not finish
+        PLATFORMS[options.to](counting, options.out)
+    return exit_code(counting, faults)
 
 
 def to_terminal(reports: list[Report], out: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterable
+from fractions import Fraction
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -13,19 +14,24 @@ import torch
 import torchvision
 
 from course_utils.checks import lesson_module, lessons
-from course_utils.grader.client import KEPT, Fault, close_servers, server_for
+from course_utils.checks.spec import Check
+from course_utils.grader.canonical import to_json
+from course_utils.grader.client import KEPT, server_for
 from course_utils.grader.evidence import Job, Tried, collect
 from course_utils.grader.intake.answers import Submission, read_answers
-from course_utils.grader.intake.archive import Refused, Upload
+from course_utils.grader.intake.archive import Refused
 from course_utils.grader.probes import Hidden, checks_for, hidden_checks, text_of
 from course_utils.grader.records import (
     Graded,
     Grader,
+    Notes,
     Output,
+    Report,
     build_notes,
     build_report,
+    noted,
     refusal,
-    to_json,
+    with_hidden,
 )
 from course_utils.grader.scoring import TIMEOUT, Verdict, exercise_of, explained, is_hidden, judge_exercise, settle
 
@@ -52,40 +58,61 @@ def grade_one(blob: bytes, job: Job) -> tuple[bytes, bytes]:
         NoIsolation: if this machine cannot give the isolation that the job asks for.
         Fault: if the grader itself failed.
     """
+    report, notes = grade_public(blob, job)
+    notes = grade_hidden(blob, job, report, notes)
+    return to_json(with_hidden(report, notes.checks)), to_json(notes)
+
+
+def grade_public(blob: bytes, job: Job) -> tuple[Report, Notes]:
+    """The records of the public checks, in which the hidden ones are still to come; errors as in `grade_one`."""
     grader = grader_of(job)
     try:
         submission = read_answers(blob)
         if job.lessons and submission.lesson not in job.lessons:
             raise Refused(f"it is lesson {submission.lesson}; asked for were {', '.join(job.lessons)}")
     except Refused as error:
-        return to_json(refusal(blob, grader, str(error))), to_json(build_notes(blob, job.seed))
-    try:
-        graded = grade(submission, job)
-    except Fault:
-        close_servers()  # the next one begins afresh
-        raise
-    return to_json(build_report(blob, grader, graded)), to_json(build_notes(blob, job.seed, graded))
-
-
-def grade(submission: Submission, job: Job) -> Graded:
+        return refusal(blob, grader, str(error)), build_notes(blob, job.seed)
     checks = checks_for(submission.lesson, job.hidden)
-    verdicts: dict[str, Verdict] = {}
-    outputs: dict[str, Output] = {}
-    hidden: list[Output] = []
-    late: set[str] = set()  # exercises whose answer had its second chance, or needed none
+    public = [check for check in checks if not is_hidden(check.id)]
+    verdicts, outputs = grade(public, submission, job)
+    graded = Graded(submission.lesson, checks, settle(public, verdicts), outputs, flags=submission.flags)
+    return build_report(blob, grader, graded), build_notes(blob, job.seed, graded)
+
+
+def grade_hidden(blob: bytes, job: Job, report: Report, notes: Notes) -> Notes:
+    """`notes` of the same notebook and job, with those on the hidden checks; errors as in `grade_one`."""
+    checks = checks_for(report.lesson, job.hidden) if report.gradable else []
+    public = {
+        note.id: Verdict(note.state, Fraction(*note.share), fault=note.fault.untrusted)
+        for note in notes.checks
+        if not is_hidden(note.id)
+    }
+    hidden = [check for check in checks if check.id not in public]
+    if not hidden:
+        return notes
+    late = {id for id, verdict in public.items() if verdict.state == TIMEOUT}
+    verdicts, outputs = grade(hidden, read_answers(blob), job, late)
+    settled = settle(checks, public | verdicts)
+    printed = "".join(one.untrusted for one in outputs.values())[-KEPT:]
+    output = Output(printed, any(one.truncated for one in outputs.values()))
+    return noted(notes, {check.id: settled[check.id] for check in hidden}, output)
+
+
+Grades = tuple[dict[str, Verdict], dict[str, Output]]  # by check
+
+
+def grade(checks: Iterable[Check], submission: Submission, job: Job, late: Iterable[str] = ()) -> Grades:
+    """What comes of `checks`; answers to exercises that are `late` had their second chance, or needed none."""
+    verdicts, outputs, late = {}, {}, set(late)
     for check in checks:
         id = exercise_of(check.id)
         answered = id in submission.answers
         tried = collect(check, submission.answers, job, again=id not in late) if answered else Tried((), Output())
         verdicts[check.id] = explained(judge_exercise(check, tried.cases), partial(submission.makes_elsewhere, id=id))
+        outputs[check.id] = tried.output
         if verdicts[check.id].state == TIMEOUT:
             late.add(id)
-        if is_hidden(check.id):
-            hidden.append(tried.output)
-        else:
-            outputs[id] = tried.output
-    hidden_output = Output("".join(one.untrusted for one in hidden)[-KEPT:], any(one.truncated for one in hidden))
-    return Graded(submission.lesson, checks, settle(checks, verdicts), outputs, hidden_output, submission.flags)
+    return verdicts, outputs
 
 
 def grader_of(job: Job) -> Grader:
@@ -115,14 +142,3 @@ def checks_sha256(files: Hidden) -> str:
     """The hash of all checks, public and hidden."""
     texts = [text_of(lesson_module(lesson)) for lesson in lessons()] + [text for _, text in files]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
-
-
-def grade_upload(upload: Upload, job: Job) -> tuple[bytes, bytes]:
-    """As `grade_one`, also for what could not be read."""
-    if upload.refused:
-        return refused(upload, job, grader_of(job))
-    return grade_one(upload.blob, job)
-
-
-def refused(upload: Upload, job: Job, grader: Grader) -> tuple[bytes, bytes]:
-    return to_json(refusal(upload.blob, grader, upload.refused)), to_json(build_notes(upload.blob, job.seed))

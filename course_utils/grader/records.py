@@ -1,23 +1,26 @@
-"""From verdicts to points, and to the two records of one submission: a report that its author may read, and notes.
+"""The two records of one submission: a report that its author may read, and notes for the instructor.
 
 A report is a pure function of what was handed in, the checks and the seed: no time, no place, no order of work. Every text
 that a learner can influence is `Untrusted`. Scores are whole hundredths of a point; no float touches them.
+
+Of a hidden check a report says how many points it gave, and nothing that differs in any other way.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 from course_utils.checks.spec import Check
-from course_utils.grader.scoring import FAILED, PARTIAL, PASSED, Raised, Verdict, exercise_of, is_hidden, state_of
+from course_utils.grader.canonical import from_json
+from course_utils.grader.scoring import FAILED, PARTIAL, PASSED, TO_DO, Raised, Verdict, exercise_of, is_hidden, state_of
 
+R = TypeVar("R", bound="Report | Notes")
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{4,}\b")
 
 
@@ -25,7 +28,7 @@ ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{4,}\b")
 class Untrusted:
     """A text that a learner can influence: show it, never interpret it."""
 
-    untrusted: str
+    untrusted: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Output:
 
 @dataclass(frozen=True)
 class CheckReport:
+    """`words` are a judge's, who may quote what the answer gave."""
+
     id: str
     title: str
     hidden: bool
@@ -54,8 +59,12 @@ class CheckReport:
     share: tuple[int, int]
     score: int
     max: int
-    message: str
+    words: Untrusted
     error: Error | None
+
+    @property
+    def message(self) -> str:
+        return self.words.untrusted
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class Source:
 
     sha256: str
     bytes: int
-    id: Untrusted = Untrusted("")
+    id: Untrusted = Untrusted()
     name: str = ""
 
 
@@ -107,18 +116,19 @@ class Report:
     flags: tuple[str, ...] = ()
     hidden_checks: int = 0
     unit: str = "1/100"
-    schema: str = "course-report/1"
+    schema: str = "course-report/2"
 
 
 @dataclass(frozen=True)
 class Note:
-    """One check as the instructor sees it: all words of a hidden check, and what went wrong on our side."""
+    """One check as the instructor sees it: all words, also of a hidden check, and what went wrong on our side."""
 
     id: str
     state: str
-    message: str
-    note: str
-    fault: str
+    share: tuple[int, int]
+    message: Untrusted
+    note: Untrusted
+    fault: Untrusted
     error: Error | None
 
 
@@ -130,11 +140,11 @@ class Notes:
     seed_sha256: str
     checks: tuple[Note, ...] = ()
     hidden_output: Output = Output()
-    schema: str = "course-notes/1"
+    schema: str = "course-notes/2"
 
     @property
     def faults(self) -> list[str]:
-        return [note.fault for note in self.checks if note.fault]
+        return [note.fault.untrusted for note in self.checks if note.fault.untrusted]
 
 
 # --------------------------------------------------------------------------------------------------------- building
@@ -142,7 +152,7 @@ class Notes:
 
 @dataclass(frozen=True)
 class Graded:
-    """Everything known about one graded notebook."""
+    """Everything known about one graded notebook; hidden checks without a verdict are still to come."""
 
     lesson: str
     checks: Sequence[Check]
@@ -156,142 +166,92 @@ def source_of(blob: bytes) -> Source:
     return Source(hashlib.sha256(blob).hexdigest(), len(blob))
 
 
-def build_report(blob: bytes, grader: Grader, graded: Graded) -> Report:
-    """The learner's report: public and hidden checks of the lesson, by exercise."""
-    exercises = []
-    for id in sorted({exercise_of(check.id) for check in graded.checks}):
-        checks = sorted((check for check in graded.checks if exercise_of(check.id) == id), key=lambda check: check.id)
-        exercises.append(exercise_report(id, checks, graded))
-    return Report(
-        graded.lesson,
-        source_of(blob),
-        grader,
-        gradable=True,
-        score=sum(one.score for one in exercises),
-        max=sum(one.max for one in exercises),
-        exercises=tuple(exercises),
-        flags=graded.flags,
-        hidden_checks=sum(is_hidden(check.id) for check in graded.checks),
-    )
+def named(record: R, id: str, name: str) -> R:
+    """The report or the notes with the submission's own id and the name of its files."""
+    return replace(record, submission=replace(record.submission, id=Untrusted(id), name=name))
 
 
-def refusal(blob: bytes, grader: Grader, reason: str, lesson: str = "") -> Report:
+def refusal(blob: bytes, grader: Grader, reason: str) -> Report:
     """The report on what cannot be graded: a reason instead of a score."""
-    return Report(lesson, source_of(blob), grader, gradable=False, reason=reason)
+    return Report("", source_of(blob), grader, gradable=False, reason=reason)
 
 
 def build_notes(blob: bytes, seed: str, graded: Graded | None = None) -> Notes:
-    sha256 = hashlib.sha256(seed.encode()).hexdigest()
-    if graded is None:
-        return Notes(source_of(blob), sha256)
-    found = [(check.id, graded.verdicts[check.id]) for check in sorted(graded.checks, key=lambda check: check.id)]
-    notes = [Note(id, one.state, one.why, one.note, one.fault, error_of(one.raised)) for id, one in found]
-    return Notes(source_of(blob), sha256, tuple(notes), graded.hidden_output)
+    notes = Notes(source_of(blob), hashlib.sha256(seed.encode()).hexdigest())
+    return noted(notes, graded.verdicts, graded.hidden_output) if graded else notes
 
 
-def exercise_report(id: str, checks: Sequence[Check], graded: Graded) -> ExerciseReport:
-    verdicts = [graded.verdicts[check.id] for check in checks]
-    public = [check for check in checks if not is_hidden(check.id)]
+def noted(notes: Notes, verdicts: Mapping[str, Verdict], hidden_output: Output = Output()) -> Notes:
+    """`notes` with more verdicts, by check id."""
+    found = {note.id: note for note in notes.checks} | {id: note_on(id, verdict) for id, verdict in verdicts.items()}
+    return replace(notes, checks=tuple(found[id] for id in sorted(found)), hidden_output=hidden_output)
+
+
+def note_on(id: str, one: Verdict) -> Note:
+    share, error = one.share.as_integer_ratio(), error_of(one.raised)
+    return Note(id, one.state, share, quoted(one.why), quoted(one.note), quoted(one.fault), error)
+
+
+def build_report(blob: bytes, grader: Grader, graded: Graded) -> Report:
+    """The learner's report: public and hidden checks of the lesson, by exercise."""
+    ids = sorted({exercise_of(check.id) for check in graded.checks})
+    hidden = sum(is_hidden(check.id) for check in graded.checks)
+    report = Report(graded.lesson, source_of(blob), grader, gradable=True, flags=graded.flags, hidden_checks=hidden)
+    report = replace(report, exercises=tuple(exercise_report(id, graded) for id in ids))
+    return with_hidden(report, build_notes(blob, "", graded).checks)
+
+
+def exercise_report(id: str, graded: Graded) -> ExerciseReport:
+    """An exercise without its sums, and without what its hidden checks earned."""
+    checks = sorted((check for check in graded.checks if exercise_of(check.id) == id), key=lambda check: check.id)
+    public = [check_report(check, check.title, graded.verdicts[check.id]) for check in checks if check.id == id]
     hidden = [check for check in checks if is_hidden(check.id)]
-    earned = sum((100 * check.points * one.share for check, one in zip(checks, verdicts, strict=True)), Fraction(0))
-    full = sum(100 * check.points for check in checks)
-    return ExerciseReport(
-        id,
-        (public or checks)[0].title if public else "",
-        by_points(earned, full) if earned else state_of(graded.verdicts[check.id] for check in public or checks),
-        int(earned),
-        full,
-        tuple(
-            check_report(check, graded.verdicts[check.id], f"hidden check {number}" if is_hidden(check.id) else check.title)
-            for group in (public, hidden)
-            for number, check in enumerate(group, start=1)
-        ),
-        graded.outputs.get(id, Output()),
-    )
+    unknown = [check_report(check, f"hidden check {number}", Verdict(TO_DO)) for number, check in enumerate(hidden, start=1)]
+    title = public[0].title if public else ""
+    return ExerciseReport(id, title, TO_DO, 0, 0, (*public, *unknown), graded.outputs.get(id, Output()))
 
 
-def by_points(earned: Fraction, full: int) -> str:
-    """The state of what is hidden, or partly: it says no more than the points."""
-    return PASSED if earned == full else PARTIAL if earned else FAILED
+def check_report(check: Check, title: str, verdict: Verdict) -> CheckReport:
+    share, full = verdict.share, 100 * check.points
+    known = (verdict.state, share.as_integer_ratio(), int(full * share), full)
+    return CheckReport(check.id, title, is_hidden(check.id), *known, quoted(verdict.why), error_of(verdict.raised))
 
 
-def check_report(check: Check, verdict: Verdict, title: str) -> CheckReport:
-    hidden, share = is_hidden(check.id), verdict.share
-    return CheckReport(
-        check.id,
-        title,
-        hidden,
-        by_points(share, 1) if hidden else verdict.state,
-        (share.numerator, share.denominator),
-        int(100 * check.points * share),
-        100 * check.points,
-        "" if hidden else verdict.why,
-        None if hidden else error_of(verdict.raised),
-    )
+def with_hidden(report: Report, notes: Iterable[Note]) -> Report:
+    """`report` with what its hidden checks earned according to `notes`; those that are not there are still to come."""
+    shares = {note.id: Fraction(*note.share) for note in notes}
+    exercises = tuple(summed(one, shares) for one in report.exercises)
+    score, full = sum(one.score for one in exercises), sum(one.max for one in exercises)
+    return replace(report, exercises=exercises, score=score, max=full)
+
+
+def summed(exercise: ExerciseReport, shares: Mapping[str, Fraction]) -> ExerciseReport:
+    """`exercise` with its sums. Its state is the public one where it earned nothing, else it says no more than the points."""
+    checks = tuple(asked(one, shares.get(one.id)) if one.hidden else one for one in exercise.checks)
+    earned = sum((one.max * Fraction(*one.share) for one in checks), Fraction(0))
+    told = checks if earned else [one for one in checks if not one.hidden] or checks
+    state = state_of(Verdict(one.state, Fraction(*one.share)) for one in told)
+    return replace(exercise, checks=checks, state=state, score=int(earned), max=sum(one.max for one in checks))
+
+
+COMING = " (still to come)"
+
+
+def asked(check: CheckReport, share: Fraction | None) -> CheckReport:
+    """A hidden check that earned `share` (None: it is still to come): its state says no more than its points."""
+    title = check.title.removesuffix(COMING) + (COMING if share is None else "")
+    state = TO_DO if share is None else PASSED if share == 1 else PARTIAL if share else FAILED
+    share = share or Fraction(0)
+    return replace(check, title=title, state=state, share=share.as_integer_ratio(), score=int(check.max * share))
 
 
 def error_of(raised: Raised | None) -> Error | None:
-    if raised is None:
-        return None
-    name, text = (Untrusted(ADDRESS.sub("0x…", words)) for words in (raised.name, raised.text))
-    return Error(name, text, raised.line)
+    return Error(quoted(raised.name), quoted(raised.text), raised.line) if raised else None
 
 
-# ------------------------------------------------------------------------------------------------------ canonical JSON
+def quoted(text: str) -> Untrusted:
+    """`text` without addresses in memory, which differ from run to run."""
+    return Untrusted(ADDRESS.sub("0x…", text))
 
 
-def to_json(record: Any) -> bytes:
-    """One form for one content: sorted keys, ASCII, a newline at the end."""
-    content = dataclasses.asdict(record) if dataclasses.is_dataclass(record) and not isinstance(record, type) else record
-    return (json.dumps(content, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False) + "\n").encode("ascii")
-
-
-def read_report(body: bytes) -> Report:
-    """The report written by `to_json`.
-
-    Raises:
-        ValueError: if it is no such report, or only a part of one.
-    """
-    try:
-        content = json.loads(body)
-        content["submission"] = source_from(content["submission"])
-        content["grader"] = Grader(**{**content["grader"], "layers": tuple(content["grader"]["layers"])})
-        content["exercises"] = tuple(exercise_from(one) for one in content["exercises"])
-        content["flags"] = tuple(content["flags"])
-        return Report(**content)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"this is no report ({type(error).__name__}: {error}); delete it and grade again") from None
-
-
-def read_notes(body: bytes) -> Notes:
-    """The notes written by `to_json`; `ValueError` as in `read_report`."""
-    try:
-        content = json.loads(body)
-        content["submission"] = source_from(content["submission"])
-        content["hidden_output"] = Output(**content["hidden_output"])
-        content["checks"] = tuple(Note(**{**one, "error": error_from(one["error"])}) for one in content["checks"])
-        return Notes(**content)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"these are no notes ({type(error).__name__}: {error}); delete them and grade again") from None
-
-
-def source_from(content: dict) -> Source:
-    return Source(**{**content, "id": Untrusted(**content["id"])})
-
-
-def exercise_from(content: dict) -> ExerciseReport:
-    checks = tuple(
-        CheckReport(**{**one, "share": tuple(one["share"]), "error": error_from(one["error"])}) for one in content["checks"]
-    )
-    return ExerciseReport(**{**content, "checks": checks, "output": Output(**content["output"])})
-
-
-def error_from(content: dict | None) -> Error | None:
-    return Error(Untrusted(**content["name"]), Untrusted(**content["text"]), content["line"]) if content else None
-
-
-def named(body: bytes, id: str, name: str) -> bytes:
-    """The report or the notes in `body` with the submission's own id and the name of its files."""
-    read = read_notes if json.loads(body)["schema"] == Notes.schema else read_report
-    record = read(body)
-    return to_json(replace(record, submission=replace(record.submission, id=Untrusted(id), name=name)))
+read_report, read_notes = partial(from_json, Report), partial(from_json, Notes)

@@ -1,4 +1,9 @@
-"""Grading many notebooks into a folder: each once, whole or not at all, and what is there is not done again."""
+"""Grading many notebooks into a folder: each once, whole or not at all, and what is there is not done again.
+
+First the public checks of all notebooks, then the hidden ones of those that count, then the reports are completed: when a
+box of a public check runs, there is nothing on the machine yet that hidden checks could have left, and who reads a report
+before all are done reads nothing of hidden checks.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +11,34 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from course_utils.files import write_atomic
+from course_utils.grader.canonical import to_json
 from course_utils.grader.client import Fault
-from course_utils.grader.engines import Engine, engine_for
+from course_utils.grader.engines import Costly, Engine, engine_for
 from course_utils.grader.evidence import Job
-from course_utils.grader.grading import refused
-from course_utils.grader.intake.archive import Upload, safe_name
+from course_utils.grader.grading import grade_hidden, grade_public
+from course_utils.grader.intake.archive import Upload, safe_name, student_of
 from course_utils.grader.records import (
+    Notes,
+    Report,
+    build_notes,
     named,
+    noted,
     read_notes,
     read_report,
-    to_json,
+    refusal,
+    with_hidden,
 )
 from course_utils.grader.sandbox.levels import NoIsolation
+from course_utils.grader.scoring import TIMEOUT, Verdict, is_hidden
 
-LOSSES = 3  # so often a notebook may take its worker with it
+LOSSES = 3  # so often a notebook may lose its worker
+Records = tuple[Report, Notes]
 
 
 def grade_many(
@@ -33,15 +48,21 @@ def grade_many(
     out: Path,
     scheduler: str | None = None,
     on_progress: Callable[[str], object] = lambda name: None,
+    learner_of: Callable[[str], str] = student_of,
 ) -> list[str]:
     """Write a report and notes for each upload below `out`; what an earlier run has written there is not done again.
 
+    Args:
+        jobs: see `engine_for`.
+        learner_of: who has handed in the upload of that name.
+
     Returns:
-        What went wrong on our side, in words; those notebooks have no report.
+        What went wrong on our side, in words. Where a check of ours stopped the report says so; where we could not grade at
+        all there is none.
     """
     engine = engine_for(job, jobs, scheduler)
     try:
-        return Run(job, out, engine, on_progress).all(uploads)
+        return Run(job, out, engine, on_progress, learner_of).all(uploads)
     finally:
         engine.close()
 
@@ -49,11 +70,11 @@ def grade_many(
 class Run:
     """One run over many uploads."""
 
-    def __init__(self, job: Job, out: Path, engine: Engine, on_progress: Callable[[str], object]):
-        self.job, self.out, self.engine, self.on_progress = job, Path(out), engine, on_progress
-        self.waiting: dict[Any, tuple[str, bytes]] = {}  # promise -> hash and bytes
-        self.uploads: dict[str, list[str]] = {}  # hash -> those who handed in these bytes
-        self.written: dict[str, str] = {}  # hash -> name of a report on these bytes
+    def __init__(self, job: Job, out: Path, engine: Engine, on_progress: Callable, learner_of: Callable[[str], str]):
+        self.job, self.out, self.engine, self.on_progress, self.learner_of = job, Path(out), engine, on_progress, learner_of
+        self.ids: dict[str, str] = {}  # of all uploads, by the name of their files
+        self.same: dict[str, list[str]] = {}  # by hash, the names of those with these bytes
+        self.waiting: dict[str, tuple[Callable, tuple]] = {}  # by key, who wants to know, and what was asked
         self.losses: Counter[str] = Counter()
         self.faults: list[str] = []
 
@@ -61,86 +82,128 @@ class Run:
         for folder in (self.out, self.out / "reports", self.out / "notes"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.note(complete=False)
-        for upload in uploads:
-            self.take(upload)
-            while len(self.waiting) >= self.engine.window:
-                self.collect()
-        while self.waiting:
-            self.collect()
+        with TemporaryDirectory(dir=self.out, prefix="handed-in-") as kept:
+            for upload in uploads:
+                self.take(upload, Path(kept))
+            self.collect(until=0)
+            counting = self.counting()
+            for name in sorted(counting):
+                self.ask_hidden(name, Path(kept))
+            self.collect(until=0)
+        self.complete(counting)
         self.note(complete=True)
         return self.faults
 
-    def take(self, upload: Upload) -> None:
-        """Grade one upload, unless that was done before, or these bytes were graded for somebody else."""
+    def take(self, upload: Upload, kept: Path) -> None:
+        """Ask for the public checks of one upload, unless they are done, or these bytes were handed in before."""
         name, sha256 = safe_name(upload.name), hashlib.sha256(upload.blob).hexdigest()
+        if name in self.ids:
+            self.faults.append(f"{upload.name}: its files would be those of {self.ids[name]}; rename one of the two")
+            return
+        self.ids[name] = upload.name
         if upload.refused:
-            self.put(upload.name, *refused(upload, self.job, self.engine.grader))
-        elif self.is_done(name, sha256):
-            self.written[sha256] = name
-            self.on_progress(name)
-        elif sha256 in self.written:
-            first = f"{self.written[sha256]}.json"
-            self.put(upload.name, *((self.out / folder / first).read_bytes() for folder in ("reports", "notes")))
-        elif sha256 in self.uploads:
-            self.uploads[sha256].append(upload.name)
-        else:
-            self.uploads[sha256] = [upload.name]
-            self.waiting[self.engine.submit(upload.blob)] = sha256, upload.blob
+            self.put([name], self.refused(upload.blob, upload.refused))
+            return
+        names = self.same.setdefault(sha256, [])
+        names.append(name)
+        (kept / sha256).write_bytes(upload.blob)
+        if found := self.stored(name, sha256) or self.stored(names[0], sha256):
+            self.put([name], found)
+        elif sha256 not in self.waiting:
+            self.ask(sha256, partial(self.keep_public, names, upload.blob), grade_public, upload.blob, self.job)
 
-    def is_done(self, name: str, sha256: str) -> bool:
-        """Whether there are a whole report and whole notes on these bytes, by the same grader, with the same seed."""
+    def keep_public(self, names: list[str], blob: bytes, found: Any) -> None:
+        if isinstance(found, Fault):
+            for name in names:
+                self.faults.append(f"{self.ids[name]}: {found}")
+                (self.out / "reports" / f"{name}.json").unlink(missing_ok=True)  # by another grader, or on other bytes
+        else:
+            self.put(names, self.refused(blob, str(found)) if isinstance(found, Costly) else found)
+
+    def counting(self) -> set[str]:
+        """The names of the notebooks that count: of each learner and lesson the last in the order of their ids."""
+        found = {}
+        for name, id in sorted(self.ids.items(), key=lambda item: item[1]):
+            records = self.stored(name)
+            if records and records[0].gradable:
+                found[self.learner_of(id), records[0].lesson] = name
+        return set(found.values())
+
+    def ask_hidden(self, name: str, kept: Path) -> None:
+        """Ask for the hidden checks of one notebook, unless they are done."""
+        records = self.stored(name)
+        if records and sum(is_hidden(note.id) for note in records[1].checks) < records[0].hidden_checks:
+            blob = (kept / records[0].submission.sha256).read_bytes()
+            self.ask(name, partial(self.keep_hidden, name, *records), grade_hidden, blob, self.job, *records)
+
+    def keep_hidden(self, name: str, report: Report, notes: Notes, found: Any) -> None:
+        if isinstance(found, Fault):
+            self.faults.append(f"{self.ids[name]}: {found}")
+            return
+        if isinstance(found, Costly):
+            hidden = [check.id for one in report.exercises for check in one.checks if check.hidden]
+            found = noted(notes, dict.fromkeys(hidden, Verdict(TIMEOUT, why=str(found))))
+        self.write("notes", name, found)
+
+    def complete(self, counting: set[str]) -> None:
+        """Put what hidden checks have earned into the reports that count."""
+        for name, id in self.ids.items():
+            if records := self.stored(name):
+                report, notes = records
+                self.write("reports", name, with_hidden(report, notes.checks if name in counting else ()))
+                self.faults += [f"{id}: {fault}" for fault in notes.faults]
+
+    # ------------------------------------------------------------------------------------------- asking and keeping
+
+    def ask(self, key: str, then: Callable, *task: Any) -> None:
+        """Have `task`, a function and its arguments, computed, and what comes of it given to `then`."""
+        self.collect(until=self.engine.window - 1)
+        self.waiting[key] = then, task
+        self.engine.submit(key, *task)
+
+    def collect(self, until: int) -> None:
+        """Wait until no more than so many are being computed; what was lost with its worker is tried again."""
+        while len(self.waiting) > until:
+            for key, found in self.engine.finished():
+                then, task = self.waiting.pop(key)
+                if isinstance(found, NoIsolation):
+                    raise found
+                self.losses[key] += isinstance(found, Fault)
+                if isinstance(found, Fault) and self.losses[key] < LOSSES:
+                    self.waiting[key] = then, task
+                    self.engine.submit(key, *task)
+                else:
+                    then(found)
+
+    def stored(self, name: str, sha256: str = "") -> Records | None:
+        """The whole records under `name`, if they are by the same grader, with the same seed, and on these bytes (any)."""
         try:
             report = read_report((self.out / "reports" / f"{name}.json").read_bytes())
             notes = read_notes((self.out / "notes" / f"{name}.json").read_bytes())
         except (OSError, ValueError):
-            return False
+            return None
         seed = hashlib.sha256(self.job.seed.encode()).hexdigest()
-        same_bytes = report.submission.sha256 == notes.submission.sha256 == sha256
-        return same_bytes and report.grader == self.engine.grader and notes.seed_sha256 == seed and not notes.faults
+        same_bytes = report.submission.sha256 == notes.submission.sha256 == (sha256 or notes.submission.sha256)
+        return (report, notes) if same_bytes and (report.grader, notes.seed_sha256) == (self.engine.grader, seed) else None
 
-    def collect(self) -> None:
-        """Write what has been finished; what was lost with its worker is tried again."""
-        for promise in self.engine.finished():
-            sha256, blob = self.waiting.pop(promise)
-            try:
-                body, notes = promise.result()
-                if read_report(body).grader != self.engine.grader:
-                    raise Fault("a worker has changed its Python, torch or sandbox")
-            except NoIsolation:
-                raise
-            except Exception as error:
-                self.lose(sha256, blob, error)
-                continue
-            for id in self.uploads.pop(sha256):
-                if self.put(id, body, notes):
-                    self.written[sha256] = safe_name(id)
+    def refused(self, blob: bytes, reason: str) -> Records:
+        return refusal(blob, self.engine.grader, reason), build_notes(blob, self.job.seed)
 
-    def lose(self, sha256: str, blob: bytes, error: Exception) -> None:
-        self.losses[sha256] += 1
-        if self.losses[sha256] < LOSSES:
-            self.waiting[self.engine.submit(blob)] = sha256, blob
-            return
-        for id in self.uploads.pop(sha256):
-            self.faults.append(f"{id}: {type(error).__name__}: {error}")
-            (self.out / "reports" / f"{safe_name(id)}.json").unlink(missing_ok=True)  # by another grader, or on other bytes
-            self.on_progress(safe_name(id))
+    def put(self, names: Iterable[str], records: Records) -> None:
+        for name in names:
+            self.write("notes", name, records[1])
+            self.write("reports", name, records[0])
+            self.on_progress(name)
 
-    def put(self, id: str, body: bytes, notes: bytes) -> bool:
-        """Write what came of one upload; where a check of ours stopped there is no report, for it would hold a zero."""
-        name, faults = safe_name(id), read_notes(notes).faults
-        report = self.out / "reports" / f"{name}.json"
-        write_atomic(self.out / "notes" / f"{name}.json", named(notes, id, name), mode=0o600)
-        self.faults += [f"{id}: {fault}" for fault in faults]
-        if faults:
-            report.unlink(missing_ok=True)
-        else:
-            write_atomic(report, named(body, id, name), mode=0o600)
-        self.on_progress(name)
-        return not faults
+    def write(self, folder: str, name: str, record: Report | Notes) -> None:
+        path, body = self.out / folder / f"{name}.json", to_json(named(record, self.ids[name], name))
+        if not path.exists() or path.read_bytes() != body:
+            write_atomic(path, body, mode=0o600)
 
     def note(self, *, complete: bool) -> None:
         """What the next run into the same folder needs to know."""
-        content = {"seed": self.job.seed, "isolation": self.job.isolation, "faults": self.faults, "complete": complete}
+        faults = [{"untrusted": fault} for fault in self.faults]
+        content = {"seed": self.job.seed, "isolation": self.job.isolation, "faults": faults, "complete": complete}
         write_atomic(self.out / "run.json", to_json(content), mode=0o600)
 
 

@@ -151,7 +151,7 @@ def test_attack(attack, job):
     assert any(exercise["output"]["truncated"] for exercise in exercises.values()) == attack.is_cut
     assert CANARY not in body.decode()
     assert json.loads(notes)["checks"]
-    assert not [note["fault"] for note in json.loads(notes)["checks"] if note["fault"]]
+    assert not [note["fault"] for note in json.loads(notes)["checks"] if note["fault"]["untrusted"]]
     assert (boxes(), strangers(), marker.exists()) == ([], set(), False)
 
 

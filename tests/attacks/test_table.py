@@ -54,7 +54,7 @@ def test_what_a_row_names_is_there(number):
 
 
 def test_the_layers_of_the_table_are_those_of_the_sandbox():
-    assert {name for layers, _ in ROWS.values() for name in layers} == {*levels.LAYERS, "EV", "BOX", "FORK", "IN", "OUT"}
+    assert {name for layers, _ in ROWS.values() for name in layers} == {*levels.LAYERS, "EV", "BOX", "FORK", "IN", "RUN", "OUT"}
 
 
 def test_the_way_to_the_table():

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from course_utils.checks import all_checks
 from course_utils.checks.spec import Check
+from course_utils.grader.canonical import to_json
 from course_utils.grader.output import classroom, html, platforms, tables, terminal, words
-from course_utils.grader.records import Untrusted, build_report, named, read_report, refusal, to_json
+from course_utils.grader.records import Untrusted, build_report, named, read_report, refusal
 from course_utils.grader.scoring import (
     ERROR,
     FAILED,
@@ -50,8 +51,7 @@ PAYLOADS = [
 
 
 def report(id="anna/03.ipynb", **rest):
-    body = to_json(build_report(BLOB, GRADER, graded(**rest)))
-    return read_report(named(body, id, "x"))
+    return read_report(to_json(named(build_report(BLOB, GRADER, graded(**rest)), id, "x")))
 
 
 def hostile(payload: str):
@@ -61,7 +61,7 @@ def hostile(payload: str):
 
 
 def refused(id="walter.ipynb"):
-    return read_report(named(to_json(refusal(BLOB, GRADER, "it is no JSON; save it again")), id, "y"))
+    return read_report(to_json(named(refusal(BLOB, GRADER, "it is no JSON; save it again"), id, "y")))
 
 
 def room(*reports):

@@ -1,13 +1,26 @@
 """Points and reports: fractions to hundredths, what a learner may know of hidden checks, one form for one content."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from examples import BLOB, CANARY, GRADER, graded, hidden
+from examples import BLOB, CANARY, FULL, GRADER, graded, hidden
 
-from course_utils.grader.records import Report, build_notes, build_report, named, read_notes, read_report, refusal, to_json
-from course_utils.grader.scoring import FAILED, PARTIAL, PASSED, Raised, Verdict
+from course_utils.grader.canonical import to_json
+from course_utils.grader.records import (
+    Report,
+    Untrusted,
+    build_notes,
+    build_report,
+    named,
+    noted,
+    read_notes,
+    read_report,
+    refusal,
+    with_hidden,
+)
+from course_utils.grader.scoring import ERROR, FAILED, PARTIAL, PASSED, SKIPPED, TIMEOUT, TO_DO, Raised, Verdict
 
 
 def report_of(**verdicts) -> Report:
@@ -29,17 +42,47 @@ def test_full_points_mean_full_share():
     assert report_of(first=nearly).score == report_of().score - 1
 
 
-def test_a_learner_reads_of_a_hidden_check_that_it_exists_and_how_it_went():
-    secret = Verdict(FAILED, why=CANARY, raised=Raised(CANARY, CANARY, 3), note=CANARY, fault=CANARY)
-    body = to_json(report_of(second=secret)).decode()
+HIDDEN = [
+    Verdict(FAILED, why=CANARY, note=CANARY, fault=CANARY),
+    Verdict(ERROR, raised=Raised(CANARY, CANARY, 3)),
+    Verdict(TIMEOUT, why=CANARY),
+    Verdict(SKIPPED, why=CANARY),
+    Verdict(TO_DO),
+]
+
+
+def test_a_learner_reads_of_a_hidden_check_what_it_earned_and_nothing_else():
+    """However it went, the same points give the same bytes."""
+    none = {to_json(report_of(second=verdict)) for verdict in HIDDEN}
+    assert len(none) == 1
+    body = none.pop().decode()
     assert CANARY not in body
     shown = json.loads(body)["exercises"][0]["checks"][1]
-    assert (shown["title"], shown["hidden"], shown["state"], shown["message"], shown["error"]) == (
-        "hidden check 1", True, "failed", "", None,
+    assert (shown["title"], shown["hidden"], shown["state"], shown["score"], shown["words"], shown["error"]) == (
+        "hidden check 1", True, "failed", 0, {"untrusted": ""}, None,
     )  # fmt: skip
-    notes = build_notes(BLOB, "seed", graded(second=secret))
-    assert notes.checks[1].message == notes.checks[1].note == notes.faults[0] == CANARY
+    half = [report_of(second=Verdict(PARTIAL, Fraction(1, 2), why)) for why in ("", CANARY)]
+    assert half[0] == half[1]
+    assert half[0].exercises[0].score == 300
+    notes = build_notes(BLOB, "seed", graded(second=HIDDEN[0]))
+    assert notes.checks[1].message.untrusted == notes.checks[1].note.untrusted == notes.faults[0] == CANARY
     assert "seed" not in body.replace("seed_sha256", "")
+
+
+def test_hidden_checks_come_last_and_can_be_taken_out_again():
+    whole, notes = report_of(), build_notes(BLOB, "s", graded())
+    public = with_hidden(whole, ())
+    assert (public.score, public.max, public.exercises[0].state) == (400, 600, PARTIAL)
+    assert public.exercises[0].checks[1].title == "hidden check 1 (still to come)"
+    assert with_hidden(public, notes.checks) == whole
+    without = [note for note in notes.checks if note.id != "90.1.h1"]
+    assert with_hidden(public, without) == public
+    assert noted(replace(notes, checks=tuple(without)), {"90.1.h1": FULL}).checks == notes.checks
+
+
+def test_where_nothing_is_earned_the_public_state_stands():
+    for state in (TO_DO, SKIPPED, TIMEOUT):
+        assert {report_of(first=Verdict(state), second=verdict).exercises[0].state for verdict in HIDDEN} == {state}
 
 
 def test_addresses_are_left_out_of_errors():
@@ -67,21 +110,29 @@ def test_half_a_report_is_no_report(body):
         read_report(body)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"score": 0', b'"score": 0.0'), (b'"flags": [', b'"flags": [1, '), (b'"gradable"', b'"gradeable"')]
+)
+def test_a_report_of_another_form_is_no_report(old, new):
+    body = to_json(report_of(first=Verdict(FAILED)))
+    assert old in body
+    with pytest.raises(ValueError, match="this is no report"):
+        read_report(body.replace(old, new))
+
+
 def test_the_name_is_added_last_and_changes_nothing_else():
-    body, notes = to_json(report_of()), to_json(build_notes(BLOB, "s"))
-    for one, read in ((body, read_report), (notes, read_notes)):
-        found = read(named(one, '"course-notes/1" <b>', "x-12345678")).submission
-        assert (found.id.untrusted, found.name, found.sha256) == (
-            '"course-notes/1" <b>',
-            "x-12345678",
-            read(one).submission.sha256,
-        )
+    for record in (report_of(), build_notes(BLOB, "s")):
+        found = named(record, "<b>", "x-12345678")
+        assert found.submission == replace(record.submission, id=Untrusted("<b>"), name="x-12345678")
+        assert replace(found, submission=record.submission) == record
 
 
 def test_every_text_of_a_learner_is_marked():
-    raised = Raised(f"N{CANARY}", f"T{CANARY}", 1)
-    report = build_report(BLOB, GRADER, graded(first=Verdict(FAILED, raised=raised), output=CANARY))
-    body = json.loads(named(to_json(report), f"I{CANARY}", "x"))
+    """In the notes too, where a judge's note and the words of an exception of ours may quote a learner."""
+    words = f"you returned M{CANARY}"
+    wrong = Verdict(FAILED, why=words, raised=Raised(f"N{CANARY}", f"T{CANARY}", 1), note=CANARY, fault=CANARY)
+    found = graded(first=wrong, output=CANARY)
+    report = build_report(BLOB, GRADER, found)
 
     def strings(value, key=""):
         if isinstance(value, dict):
@@ -90,9 +141,10 @@ def test_every_text_of_a_learner_is_marked():
             return [found for inner in value for found in strings(inner, key)]
         return [(key, value)] if isinstance(value, str) and CANARY in value else []
 
-    found = strings(body)
-    assert len(found) == 4  # name, text, id, output
-    assert {key for key, _ in found} == {"untrusted"}
+    shown = strings(json.loads(to_json(named(report, f"I{CANARY}", "x"))))
+    noted = strings(json.loads(to_json(build_notes(BLOB, "s", found))))
+    assert (len(shown), len(noted)) == (5, 6)  # name, text, id, output, words; name, text, three words, output
+    assert {key for key, _ in (*shown, *noted)} == {"untrusted"}
 
 
 def test_the_same_checks_in_any_order_give_the_same_bytes():

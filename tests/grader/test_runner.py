@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +16,11 @@ from handed_in import notebook, processes, states
 
 from course_utils.checks import lesson_module, lessons
 from course_utils.checks.spec import Check
-from course_utils.grader import client, evidence, grading, probes, runner, scoring
-from course_utils.grader.intake.answers import Submission
-from course_utils.grader.intake.archive import Upload
-from course_utils.grader.records import Output
-from course_utils.grader.sandbox import levels
+from course_utils.grader import canonical, client, engines, evidence, grading, probes, records, runner, scoring
+from course_utils.grader.intake.archive import Upload, student_of
+from course_utils.grader.output import classroom
+from course_utils.grader.records import Notes, Output, Report
+from course_utils.grader.sandbox import levels, process
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("warm")]
 SEED = "5" * 32
@@ -70,7 +69,7 @@ def test_hidden_checks_of_an_answer_that_was_late_are_tried_once(monkeypatch):
         return evidence.Tried((scoring.Failure(scoring.TIMEOUT if check.id == "03.3" else scoring.ERROR),), Output())
 
     monkeypatch.setattr(grading, "collect", collect)
-    grading.grade(Submission(dict.fromkeys(("03.1", "03.2", "03.3"), ""), (), "03"), replace(JOB, hidden=hidden))
+    grading.grade_one(notebook("03", {}, "solutions"), replace(JOB, hidden=hidden))
     assert asked == [("03.1", True), ("03.2", True), ("03.3", True), ("03.3.h1", False)]
 
 
@@ -113,11 +112,8 @@ def test_reports_of_a_class(first):
 
 
 def test_nothing_is_graded_twice(first, monkeypatch):
-    def never(*_: object) -> None:
-        raise AssertionError("this was graded before")
-
     before = contents(first)
-    monkeypatch.setattr(grading, "grade_one", never)
+    monkeypatch.setattr(grading, "grade", lambda *_: pytest.fail("this was graded before"))
     seen: list[str] = []
     assert runner.grade_many(class_of(), JOB, 1, first, on_progress=seen.append) == []
     assert (contents(first), len(seen)) == (before, 6)
@@ -149,9 +145,9 @@ def test_several_processes_and_another_order_give_the_same_bytes_though_each_wor
             time.sleep(0.2)
             if list((tmp_path / "reports").glob("*.json")):
                 killed.extend(workers())
-                for process in killed:
+                for one in killed:
                     try:
-                        os.kill(process, signal.SIGKILL)
+                        os.kill(one, signal.SIGKILL)
                     except ProcessLookupError:
                         continue
 
@@ -177,12 +173,9 @@ class Broken:
     def __init__(self, grader):
         self.grader, self.asked, self.done = grader, 0, []
 
-    def submit(self, blob):
+    def submit(self, key, function, *arguments):
         self.asked += 1
-        future: Future = Future()
-        future.set_exception(client.Fault("lost"))
-        self.done.append(future)
-        return future
+        self.done.append((key, client.Fault("lost")))
 
     def finished(self):
         done, self.done = self.done, []
@@ -194,10 +187,10 @@ class Broken:
 
 def test_three_losses_are_a_fault_of_ours_and_no_zero(tmp_path):
     engine = Broken(grading.grader_of(JOB))
-    faults = runner.Run(JOB, tmp_path, engine, lambda name: None).all(class_of(1))
-    assert (engine.asked, faults) == (3, ["learner-0/03.ipynb: Fault: lost"])
+    faults = runner.Run(JOB, tmp_path, engine, print, student_of).all(class_of(1))
+    assert (engine.asked, faults) == (3, ["learner-0/03.ipynb: lost"])
     assert list((tmp_path / "reports").iterdir()) == []
-    assert json.loads((tmp_path / "run.json").read_text())["faults"] == faults
+    assert json.loads((tmp_path / "run.json").read_text())["faults"] == [{"untrusted": fault} for fault in faults]
 
 
 def test_no_isolation_no_grades(tmp_path, monkeypatch):
@@ -207,7 +200,234 @@ def test_no_isolation_no_grades(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+# ------------------------------------------------------------------------------------------------------- bounds
+
+POOL = engines.Pool
+COSTLY = ["slow", "greedy"]
+
+
+def costly(blob: bytes, job: evidence.Job) -> tuple[Report, Notes]:
+    """As `grade_public`, with trusted code in which two of the notebooks run into the bounds, one while its box runs."""
+    if blob == b"slow":
+        server = client.server_for(job.isolation)
+        client.Box(server).receive("", ("ready",), 60)
+        below = [server.process.pid, *process.descendants(server.process.pid)]
+        Path(os.environ["BELOW"]).write_text(" ".join(map(str, below)))
+        sum(range(10**14))  # one call in C, in which no handler of Python's would run
+    if blob == b"greedy":
+        bytearray(engines.MEMORY)
+    return grading.grade_public(blob, job)
+
+
+def test_what_takes_too_much_of_the_trusted_process_costs_its_author_only(first, tmp_path, monkeypatch):
+    """Neither a survivor, nor a second try, nor anybody else's grade."""
+    started, start = [], engines.Worker.start
+    monkeypatch.setenv("BELOW", str(tmp_path / "below"))
+    monkeypatch.setattr(engines, "COMPUTING_S", 3.0)
+    monkeypatch.setattr(engines.Worker, "start", lambda worker: (started.append(worker), start(worker)))
+    monkeypatch.setattr(runner, "grade_public", costly)
+    uploads = [*(Upload(f"a-{kind}/03.ipynb", kind.encode()) for kind in COSTLY), *class_of(2)]
+    assert run_in(POOL(JOB, 1), uploads, tmp_path / "out") == []
+    found = by_id(tmp_path / "out")
+    assert [found[upload.name]["reason"] for upload in uploads] == [
+        f"reading or marking it took more than 3 seconds of computing; {engines.REMEDY}",
+        f"reading or marking it took more than 4 GiB of memory; {engines.REMEDY}",
+        *("", ""),
+    ]
+    assert len(started) == 2, "it was ended once, and one took its place"
+    others = {name: body for name, body in contents(tmp_path / "out").items() if "learner" in name}
+    assert others.items() <= contents(first).items()
+    below = (tmp_path / "below").read_text().split()
+    assert len(below) > 2, "a fork server, a keeper, a box"
+    assert survivors(below) == []
+
+
+def run_in(engine: engines.Engine, uploads: list[Upload], out: Path) -> list[str]:
+    try:
+        return runner.Run(JOB, out, engine, print, student_of).all(uploads)
+    finally:
+        engine.close()
+
+
+def survivors(processes: list[str]) -> list[str]:
+    """Those of the processes that still run after a while."""
+    deadline = time.monotonic() + 30
+    while (left := [one for one in processes if is_running(one)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def is_running(process: str) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_waiting_is_no_computing():
+    """Only the process that marks is bounded, not the time that boxes may take, or a busy machine."""
+    assert engines.bounded(0.3, time.sleep, 0.6) is None
+
+
+# ------------------------------------------------------------------------------------- whose report, and which one
+
+
+def test_two_uploads_whose_files_have_one_name_are_an_error_in_words(first, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "safe_name", lambda name: "x-1" if name < "learner-2" else "y-2")
+    some = class_of(3)
+    faults = runner.grade_many(some, JOB, 1, tmp_path)
+    assert faults == ["learner-1/03.ipynb: its files would be those of learner-0/03.ipynb; rename one of the two"]
+    found = {path.name: json.loads(path.read_bytes()) for path in (tmp_path / "reports").iterdir()}
+    assert [found[name]["submission"]["id"]["untrusted"] for name in ("x-1.json", "y-2.json")] == [some[0].name, some[2].name]
+
+
+def test_a_copy_is_made_of_a_report_on_the_same_bytes_only(first, tmp_path, monkeypatch):
+    """Whatever stands under the name of the one who handed them in first: there it is of another notebook."""
+    uploads = [class_of()[number] for number in (0, 1, 5)]
+    put, others = runner.Run.put, [records.read_report(path.read_bytes()) for path in (first / "reports").glob("learner-2-*")]
+
+    def exchanged(run: runner.Run, names: list[str], found: tuple[Report, Notes]) -> None:
+        put(run, names, (others[0], found[1]) if names[0].startswith("learner-0") and len(names) == 1 else found)
+
+    monkeypatch.setattr(runner.Run, "put", exchanged)
+    assert runner.grade_many(uploads, JOB, 1, tmp_path) == []
+    found = {name: body for name, body in contents(tmp_path).items() if "learner-5" in name}
+    assert len(found) == 2
+    assert found.items() <= contents(first).items()
+
+
 # --------------------------------------------------------------------------------------------------- hidden checks
+
+HIDDEN = """
+from course_utils.checks.spec import Check, failed, passed
+
+def probe(what_moves, rng):
+    return list(what_moves(True, True, False))
+
+def judge(data, rng):
+    return failed("CANARY") if data == [True, True] else passed()
+
+CHECKS = [Check("03.3.h1", "what_moves", "CANARY", probe, judge, [bool])]
+"""
+SECRET = replace(JOB, hidden=(("h.py", HIDDEN),))
+
+
+def guesses() -> list[Upload]:
+    """Two learners: one hands in three notebooks of one lesson, the best of them first."""
+    blobs = {"anna/a": "solutions", "anna/b": "notebooks", "ben/a": "solutions"}
+    found = [Upload(f"{name}.ipynb", notebook("03", {"03.2": f"# {name}"}, folder)) for name, folder in blobs.items()]
+    return [*found, Upload("anna/c.ipynb", notebook("03", {"03.3": WRONG}, "solutions")), Upload("anna/d.ipynb", b"")]
+
+
+def by_id(out: Path) -> dict[str, dict]:
+    reports = [json.loads(path.read_bytes()) for path in (out / "reports").iterdir()]
+    return {report["submission"]["id"]["untrusted"]: report for report in reports}
+
+
+@pytest.fixture(scope="module")
+def completed(tmp_path_factory) -> tuple[Path, list[str]]:
+    """The guesses graded, with a hidden check, and which checks were made in which order."""
+    asked, collect, out = [], grading.collect, tmp_path_factory.mktemp("completed")
+
+    def noted(check: Check, *rest: object, **options: bool) -> evidence.Tried:
+        asked.append(check.id)
+        return collect(check, *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grading, "collect", noted)
+        assert runner.grade_many(guesses(), SECRET, 1, out) == []
+    return out, asked
+
+
+def test_one_notebook_of_a_lesson_counts_the_last(completed):
+    found = by_id(completed[0])
+    room = classroom.classroom(canonical.from_json(Report, canonical.to_json(one)) for one in found.values())
+    why = "of lesson 03 the last notebook counts: anna/c.ipynb"
+    anna, ben = room.learners
+    assert [anna.why_not(one) for one in anna.reports[:3]] == [why, why, ""]
+    assert [room.score(learner) for learner in (anna, ben)] == [found["anna/c.ipynb"]["score"], found["ben/a.ipynb"]["score"]]
+
+
+def test_hidden_checks_are_made_once_for_each_learner_after_all_public_ones(completed):
+    """What they leave on the machine, such as files in its memory, no public check of this run can read."""
+    out, asked = completed
+    assert asked.count("03.3.h1") == 2
+    assert not any(".h" in id for id in asked[:-2])
+    found = by_id(out)
+    hidden = {id: found[id]["exercises"][2]["checks"][1] for id in ("anna/a.ipynb", "anna/c.ipynb", "ben/a.ipynb")}
+    assert [check["score"] for check in hidden.values()] == [0, 0, 100]
+    assert hidden["anna/a.ipynb"]["title"] == "hidden check 1 (still to come)", (
+        "it says nothing of a notebook that does not count"
+    )
+    assert not any(b"CANARY" in path.read_bytes() for path in (out / "reports").iterdir())
+
+
+def test_a_report_is_the_same_whether_its_notebook_is_graded_alone(completed):
+    alone = json.loads(grading.grade_one(guesses()[2].blob, SECRET)[0])
+    assert alone == by_id(completed[0])["ben/a.ipynb"] | {"submission": alone["submission"]}
+
+
+def test_nobody_reads_of_hidden_checks_before_all_are_done_and_a_run_goes_on_from_there(completed, tmp_path, monkeypatch):
+    """Stopped at the second hidden check: every report is whole and tells nothing of the first one."""
+    asked, hidden = [], runner.grade_hidden
+
+    def stop(*arguments: object) -> Notes:
+        asked.append(1)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return hidden(*arguments)
+
+    monkeypatch.setattr(runner, "grade_hidden", stop)
+    with pytest.raises(KeyboardInterrupt):
+        runner.grade_many(guesses(), SECRET, 1, tmp_path)
+    monkeypatch.setattr(runner, "grade_hidden", hidden)
+    found = by_id(tmp_path)
+    assert len(found) == 5
+    checks = [check for report in found.values() for one in report["exercises"] for check in one["checks"] if check["hidden"]]
+    assert {(check["title"], check["score"]) for check in checks} == {("hidden check 1 (still to come)", 0)}
+    assert not list(tmp_path.glob("handed-in-*"))
+    made: list[str] = []
+    collect = grading.collect
+    monkeypatch.setattr(grading, "collect", lambda check, *rest, **kw: (made.append(check.id), collect(check, *rest, **kw))[1])
+    assert runner.grade_many(guesses(), SECRET, 1, tmp_path) == []
+    assert made == ["03.3.h1"], "the public checks and the first hidden one are done"
+    assert contents(tmp_path) == contents(completed[0])
+
+
+def test_another_notebook_that_counts_takes_the_hidden_points_with_it(completed, tmp_path):
+    """However the folder came about, its content is that of one run over all."""
+    assert runner.grade_many([one for one in guesses() if one.name != "anna/c.ipynb"], SECRET, 1, tmp_path) == []
+    assert runner.grade_many(guesses(), SECRET, 1, tmp_path) == []
+    assert {name: body for name, body in contents(tmp_path).items() if "reports" in name} == {
+        name: body for name, body in contents(completed[0]).items() if "reports" in name
+    }
+
+
+def test_hidden_checks_that_take_too_much_earn_nothing_and_say_no_more(completed, tmp_path, monkeypatch):
+    def costly_hidden(*_: object) -> Notes:
+        raise MemoryError
+
+    monkeypatch.setattr(runner, "grade_hidden", costly_hidden)
+    assert runner.grade_many(guesses(), SECRET, 1, tmp_path) == []
+    shown = by_id(tmp_path)["anna/c.ipynb"]
+    assert shown == by_id(completed[0])["anna/c.ipynb"], "as somebody who failed it"
+    assert any(b"more than 4 GiB of memory" in path.read_bytes() for path in (tmp_path / "notes").iterdir())
+
+
+def test_a_judge_that_stops_costs_its_check_and_the_instructor_is_told(tmp_path):
+    stops = HIDDEN.replace('failed("CANARY") if data == [True, True] else passed()', "1 / 0")
+    job = replace(JOB, hidden=(("h.py", stops),))
+    for _ in range(2):  # told again by a run that finds it there
+        (fault,) = runner.grade_many(guesses()[2:3], job, 1, tmp_path)
+        assert fault.startswith("ben/a.ipynb: the judge of 03.3.h1 stopped")
+        assert "ZeroDivisionError" in json.loads((tmp_path / "run.json").read_text())["faults"][0]["untrusted"]
+    report = by_id(tmp_path)["ben/a.ipynb"]
+    assert (report["gradable"], states(report)["03.1"], states(report)["03.3"]) == (True, "passed", "partial")
+    assert b"ZeroDivisionError" in next((tmp_path / "notes").iterdir()).read_bytes()
+    assert "ZeroDivisionError" not in json.dumps(report)
+
+
+# ------------------------------------------------------------------------------------------ files of hidden checks
 
 
 def test_a_folder_of_hidden_checks(tmp_path):
