@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import MLP
 
-from course_utils.checks.spec import LOOK, Result, Rng, beside, close, exercise, left_alone, look, partial, same
+from course_utils.checks.spec import LOOK, Result, Rng, beside, close, exercise, left_alone, look, name_of, partial, same
 from course_utils.finetune import eval_mode
 from course_utils.heads import head_name, head_of, replace_head
 
@@ -89,6 +89,8 @@ def rules_swap(said: dict, case: Swap) -> Iterator[str]:
     for mine, line in zip_longest(said["printed"].splitlines(), str(own).splitlines(), fillvalue="nothing"):
         if mine != line:
             shown = f"print(model) shows {mine.strip()!r} instead of {line.strip()!r}"
+            if mine.strip().startswith(f"({head}): ") and "." in head:
+                yield f"{shown}: the new layer stands beside the old place, since setattr takes no dotted name"
             yield f"{shown}: one new layer takes the old one's place, of the same kind, for the same inputs; the rest stays"
     for name, value in own.state_dict().items():
         mine = state.get(name, value.new_empty(0))
@@ -127,10 +129,11 @@ Start = tuple[nn.Module, torch.optim.Optimizer, Tensor, Tensor, int]  # model, o
 def start(rng: Rng, classes: int, above: float = 0.5, plant: str = "", held: str = "backbone head") -> Start:
     """A start whose first loss lies `above` ln K, from a head that gives all pictures nearly the same logits.
 
-    Planted are too many "outputs", too large or "negative" labels, a "softmax", or logits that are "small" or add up to "one".
-    Groups that the optimizer may hold are the "backbone", the "head", and a "discarded" head of equal values.
+    Planted are too many "outputs" or too "few", too "large" or "negative" labels, a "softmax", and logits that are "small", add
+    up to "one", or are none below 0 and do so in the first row and on average only ("uneven"). Groups that the optimizer may
+    hold are the "backbone", the "head", its "bias", and a "discarded" head of equal values.
     """
-    outputs, shift = classes + 3 * (plant == "outputs"), {"large": 2, "negative softmax": -1}.get(plant, 0)
+    outputs, shift = classes + {"outputs": 3, "few": -1}.get(plant, 0), {"large": 2, "negative softmax": -1}.get(plant, 0)
     labels = torch.arange(10) % 2 * (classes - 2)
     model = small_network(rng.choice(["resnet", "vgg", "densenet", "mobilenet"]), outputs, rng)
     name = head_name(model)
@@ -141,12 +144,17 @@ def start(rng: Rng, classes: int, above: float = 0.5, plant: str = "", held: str
         head.weight.sub_(head.weight.mean(0)).mul_(0.01)
         head.bias.copy_(chances.log() - chances.log().mean() + {"small": 0.5, "one": 1 / classes}.get(plant, 0))
     groups = {"head": list(head.parameters()), "discarded": [nn.Parameter(one.detach().clone()) for one in head.parameters()]}
-    groups["backbone"] = [parameter for key, parameter in model.named_parameters() if not key.startswith(name)]
+    groups["bias"] = [head.bias]
+    groups["backbone"] = [one for key, one in model.named_parameters() if not key.startswith(name)]
     if "softmax" in plant:
         model.set_submodule(name, nn.Sequential(head, nn.Softmax(dim=1)))
     optimizer = torch.optim.SGD([{"params": groups[one]} for one in held.split()], lr=0.01)
     with rng.torch():
-        return model, optimizer, torch.randn(10, 3, 8, 8), labels + shift, classes
+        images = torch.randn(10, 3, 8, 8)
+    if plant == "uneven":
+        images[:, 0, 0, 0] = torch.tensor([1, 0.5, 1.5])[torch.arange(10) % 3]  # the sum of each row
+        model.register_forward_hook(lambda model, inputs, logits: logits.softmax(1) * inputs[0][:, :1, 0, 0])
+    return model, optimizer, images, labels + shift, classes
 
 
 def starts(rng: Rng) -> Iterator[Start]:
@@ -156,12 +164,15 @@ def starts(rng: Rng) -> Iterator[Start]:
     yield start(rng, some, 0, "small")
     yield start(rng, some, 0.5, "one", "head backbone")
     yield start(rng, many, -1.5)  # as a head whose rows were kept: right from the start
+    yield start(rng, some, 0, "uneven")
     yield start(rng, some, 0.5, "outputs", "backbone discarded")
+    yield start(rng, some, 0.5, "few")
     yield start(rng, some, 0.5, "large")
     yield start(rng, some, 0.5, "negative softmax")
     yield start(rng, some, 0.5, "softmax", "head")
     yield start(rng, some, 0.5, "softmax", "backbone discarded")
     yield start(rng, some, held="backbone")
+    yield start(rng, some, held="backbone bias")
     yield start(rng, some, 1.5, held="backbone discarded")
     yield start(rng, few, 1.5)
     yield start(rng, many, 1.5)
@@ -170,7 +181,12 @@ def starts(rng: Rng) -> Iterator[Start]:
 def ask_preflight(preflight: Any, case: Start) -> dict:
     model, optimizer, images, labels, num_classes = case
     before = look(model)
-    returned = preflight(model, optimizer, images.clone(), labels.clone(), num_classes)
+    hints = {"bounds": f"labels end at {num_classes - 1}", "must match": "`in` and == compare values, `is` asks for one tensor"}
+    try:
+        returned = preflight(model, optimizer, images.clone(), labels.clone(), num_classes)
+    except (IndexError, RuntimeError) as error:
+        error.args = (": ".join([*(hint for sign, hint in hints.items() if sign in str(error)), str(error)]),)
+        raise
     gradients = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
     state = dict(model.state_dict())
     return {"returned": returned, "before": before, "after": look(model), "state": state, "gradients": gradients}
@@ -185,14 +201,14 @@ def looks(case: Start) -> Iterator[tuple[str, Any, str]]:
     yield "outputs", outputs != classes, f"the model has {outputs} outputs, for {classes} classes"
     told = f"the labels go from {low} to {high}, for {classes} classes; a small batch need not show all"
     yield "labels", low < 0 or high >= classes, told
-    told = f"the outputs go from {logits.min():.2f} to {logits.max():.2f}, and the first row adds up to {sums[0]:.2f}"
+    told = f"the outputs go from {logits.min():.2f} to {logits.max():.2f}, rows add up to {sums.min():.2f} to {sums.max():.2f}"
     alike = (logits >= 0).all() and close(sums, torch.ones(len(images)))
-    yield "probabilities", alike, f"{told}; probabilities are never below 0 and add up to 1"
+    yield "probabilities", alike, f"{told}; probabilities are never below 0, and rows add up to 1 (dim=1; allclose, not ==)"
     held, weight = [one for group in optimizer.param_groups for one in group["params"]], head_of(model).weight
     lacks = all(one is not weight for one in held)
     told = "is not among them; equal values do not make it the same tensor" if lacks else "is among them; not all need be"
-    held_in = f"the optimizer holds {len(held)} tensors in {len(optimizer.param_groups)} groups"
-    yield "optimizer", lacks, f"{held_in}, and the head that is in the model now {told}"
+    held_in = f"the optimizer holds {len(held)} tensors in {len(optimizer.param_groups)} groups, and the weight of"
+    yield "optimizer", lacks, f"{held_in} the head that is in the model now {told}"
     loss = F.cross_entropy(logits, labels.clamp(0, outputs - 1))
     told = f"the first loss is {loss:.2f}, ln {classes} is {limit:.2f}; a fresh head lies a little above, too"
     yield "sure", loss > limit + 1, told
@@ -219,15 +235,15 @@ def rules_preflight(said: dict, case: Start) -> Iterator[str]:
 Rows = tuple[nn.Linear, list[str], list[str]]  # the old head, its names, the new names
 
 
-def two_tasks(rng: Rng) -> Iterator[Rows]:
-    """Some of the old names in another order, with unknown ones among them; then the same names in the same order."""
+def tasks(rng: Rng) -> Iterator[Rows]:
+    """Some of the old names in another order, with unknown ones among them that are much alike; then the same names again."""
     for again in (False, True):
-        names = rng.shuffled(["bird", "boat", "car", "fish", "flower", "horse", "house", "plane", "train", "tree"])
-        count, width = rng.integer(5, 7), rng.integer(4, 9)
-        new_names = rng.shuffled(rng.shuffled(names[:count])[: rng.integer(3, 4)] + names[8:])
+        others, alike = rng.shuffled(["bird", "boat", "car", "fish", "horse", "plane"]), ["cross", "striped cross"]
+        names = rng.shuffled(["striped star", *alike, *others[: rng.choice([1, 4])]])
+        new_names = rng.shuffled(["star", "solid cross", *alike, *others[::5]])
         with rng.torch():
-            old_head = nn.Linear(width, count).requires_grad_(again)
-        yield old_head, names[:count], names[:count] if again else new_names
+            old_head = nn.Linear(rng.integer(4, 9), len(names)).requires_grad_(again)
+        yield old_head, names, list(names) if again else new_names
 
 
 def ask_rows(start_from_old_rows: Any, case: Rows) -> dict:
@@ -236,7 +252,7 @@ def ask_rows(start_from_old_rows: Any, case: Rows) -> dict:
     before = look(old_head)
     head = start_from_old_rows(old_head, list(old_names), list(new_names))
     if not isinstance(head, nn.Linear):
-        raise TypeError(f"your answer gives back {type(head).__name__}; a new nn.Linear is expected")
+        raise TypeError(f"your answer should be a new nn.Linear, but is {name_of(head)}")
     said = {"before": before, "after": look(old_head), "learns": look(head)["learns"]}
     said["new"] = {name: value.clone() for name, value in head.state_dict().items()}
     for value in head.state_dict().values():
@@ -261,7 +277,7 @@ def rules_rows(said: dict, case: Rows) -> Iterator[str]:
         like = [other for other, values in zip(old_names, old["weight"], strict=True) if same(new["weight"][row], values)]
         if like != [name] * (name in old_names):
             found = f"the old row of {like[0]!r}" if like else "not the one it had in the old head"
-            yield f"the row of {name!r} is {found}; look known classes up by name, and leave the others as nn.Linear makes them"
+            yield f"the row of {name!r} is {found}; look classes up by the whole name; others stay as nn.Linear makes them"
         if like and not same(new["bias"][row], wanted := old["bias"][old_names.index(name)]):
             yield f"the weights of {name!r} match, but its bias is {new['bias'][row]:.2f} instead of {wanted:.2f}"
     unknown = [row for row, name in enumerate(new_names) if name not in old_names]
@@ -279,7 +295,5 @@ CHECKS = [
         "02.1", "swap_head", "a new last layer in five layouts", models, ask_swap, rules_swap, seen=NEW, overall=share, points=3
     ),
     exercise("02.2", "preflight", "five looks before training", starts, ask_preflight, rules_preflight, seen=START, points=3),
-    exercise(
-        "02.3", "start_from_old_rows", "keep what the old head knows", two_tasks, ask_rows, rules_rows, seen=ROWS, points=2
-    ),
+    exercise("02.3", "start_from_old_rows", "keep what the old head knows", tasks, ask_rows, rules_rows, seen=ROWS, points=2),
 ]

@@ -122,6 +122,12 @@ def wrong_dotted_attribute(model, num_classes):
     return model
 
 
+def wrong_dotted_setattr(model, num_classes):
+    place, old = last_layer(model)
+    setattr(model, place, new_for(old, num_classes))
+    return model
+
+
 def wrong_copy(model, num_classes):
     return swapped(copy.deepcopy(model), num_classes)
 
@@ -287,6 +293,13 @@ def right_head_first(model, optimizer, images, labels, num_classes):
 def wrong_any_parameter(model, optimizer, images, labels, num_classes):
     found = facts(model, optimizer, images, labels, num_classes)
     found.optimizer = not optimizer.param_groups[0]["params"]
+    return first_of(found, num_classes)
+
+
+def wrong_part_of_the_head(model, optimizer, images, labels, num_classes):
+    found = facts(model, optimizer, images, labels, num_classes)
+    held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    found.optimizer = not any(id(parameter) in held for parameter in head_of(model).parameters())
     return first_of(found, num_classes)
 
 
@@ -476,6 +489,27 @@ def wrong_known_only(old_head, old_names, new_names):
     return head
 
 
+def alike(old_head, old_names, new_names, same):
+    head = nn.Linear(old_head.in_features, len(new_names))
+    for row, name in enumerate(new_names):
+        for place, old in enumerate(old_names):
+            if same(name, old):
+                head.weight.data[row], head.bias.data[row] = old_head.weight.data[place], old_head.bias.data[place]
+    return head
+
+
+def wrong_inside(old_head, old_names, new_names):
+    return alike(old_head, old_names, new_names, lambda name, old: name in old)
+
+
+def wrong_inside_either(old_head, old_names, new_names):
+    return alike(old_head, old_names, new_names, lambda name, old: name in old or old in name)
+
+
+def wrong_last_word(old_head, old_names, new_names):
+    return alike(old_head, old_names, new_names, lambda name, old: name.split()[-1] == old.split()[-1])
+
+
 def wrong_no_test(old_head, old_names, new_names):
     head = nn.Linear(old_head.in_features, len(new_names))
     for row, name in enumerate(new_names):
@@ -553,6 +587,7 @@ WRONG = {
         (wrong_keeps_a_head_that_fits, "build a new one, for any number"),
         (wrong_old_rows_first, "rows of it, is still inside; they belong to other classes"),
         (wrong_dotted_attribute, "is still inside"),
+        (wrong_dotted_setattr, "stands beside the old place, since setattr takes no dotted name"),
         (wrong_copy, "another Network, perhaps a copy, came back"),
         (wrong_wrapped, "another Sequential, perhaps a copy"),
         (wrong_all_frozen, "could never learn"),
@@ -573,16 +608,40 @@ WRONG = {
         ("math.log(num_classes) + 1", "math.log(num_classes)", "a fresh head lies a little above, too"),
         ("math.log(num_classes) + 1", "1.79 + 1", "the first loss is"),
         ("math.log(num_classes) + 1", "num_classes", "the first loss is"),
-        ("labels.max() >= num_classes", "labels.max() > num_classes", "it stopped with IndexError"),
+        ("labels.max() >= num_classes", "labels.max() > num_classes", "labels end at 4: Target 5"),
+        (
+            "model(images)\n    if logits.shape[1] !=",
+            "model(images)\n    if logits.shape[1] >",
+            "the first fault here is 'outputs'",
+        ),
+        ("logits.shape[1] !=", "logits.shape[1] <", "the first fault here is 'outputs'"),
+        (
+            "torch.allclose(logits.sum(1), torch.ones(len(logits)))",
+            "abs(logits[0].sum() - 1) < 1e-3",
+            "rows add up to 0.50 to 1.50",
+        ),
+        (
+            "torch.allclose(logits.sum(1), torch.ones(len(logits)))",
+            "abs(logits.sum() - len(logits)) < 1e-3",
+            "rows add up to 0.50",
+        ),
+        ("torch.allclose(logits.sum(1), torch.ones(len(logits)))", "(logits.sum(1) == 1).all()", "(dim=1; allclose, not ==)"),
+        ("logits.sum(1), torch.ones(len(logits))", "logits.sum(0), torch.ones(num_classes)", "(dim=1; allclose, not ==)"),
+        (
+            "id(head_of(model).weight) not in held",
+            "head_of(model).weight not in [p for g in optimizer.param_groups for p in g['params']]",
+            "`is` asks for one tensor",
+        ),
+        (wrong_part_of_the_head, "and the weight of the head that is in the model now is not among them"),
         ("labels.min() < 0 or ", "", "the labels go from -1"),
         (wrong_any_parameter, "the head that is in the model now is not among them"),
         (wrong_equal_values, "equal values do not make it the same tensor"),
-        (wrong_first_group, "in 2 groups, and the head that is in the model now is among them"),
-        (wrong_last_group, "in 2 groups, and the head that is in the model now is among them"),
+        (wrong_first_group, "in 2 groups, and the weight of the head that is in the model now is among them"),
+        (wrong_last_group, "in 2 groups, and the weight of the head that is in the model now is among them"),
         (wrong_anything_of_the_model, "the head that is in the model now is not among them"),
         (wrong_far_from_the_limit, "the first loss is"),
         (wrong_whole_model, "is among them; not all need be"),
-        (wrong_between, "probabilities are never below 0 and add up to 1"),
+        (wrong_between, "rows add up to 1 (dim=1; allclose, not ==)"),
         (wrong_last_class, "a small batch need not show all"),
         (wrong_order, "the first fault here is '"),
         (wrong_loss_first, "it stopped with IndexError"),
@@ -603,6 +662,9 @@ WRONG = {
         (wrong_shared, "training the new head, where the names are the same, changed the old one"),
         (wrong_by_place, "the old row of"),
         (wrong_known_only, "weight has the shape"),
+        (wrong_inside, "look classes up by the whole name"),
+        (wrong_inside_either, "look classes up by the whole name"),
+        (wrong_last_word, "look classes up by the whole name"),
         (wrong_no_test, "it stopped with ValueError"),
         (wrong_zeros, "rows of unknown classes are zeros"),
         (wrong_borrowed, "is the old row of"),
@@ -612,7 +674,8 @@ WRONG = {
         (wrong_old_woken, "leave every requires_grad as it was"),
         (wrong_grad_off_for_good, "gradients are switched off in the whole program"),
         (wrong_nothing_copied, "is not the one it had in the old head"),
-        (wrong_tensors, "a new nn.Linear is expected"),
+        (wrong_tensors, "should be a new nn.Linear, but is a tuple"),
+        ("return new_head", "new_head", "should be a new nn.Linear, but is None: does your function return something?"),
     ],
 }
 
