@@ -1,6 +1,6 @@
 # 1. The answer is an object that says it is equal to everything.
 # Beside a test that compares `answer == expected` this gives full marks.
-# expect 03.3 failed: your answer gives a Yes where a number
+# expect 03.3 failed: your answer gives something else than numbers
 
 # %% 03.3
 class Yes:

@@ -1,5 +1,5 @@
 # 1. A number that lies about its comparisons. Only exact types cross the wall.
-# expect 03.3 failed: your answer gives a Always where a number
+# expect 03.3 failed: your answer gives something else than numbers
 
 # %% 03.3
 class Always(int):

@@ -1,5 +1,5 @@
 # 10. Evidence that would run a command if somebody unpickled it.
-# expect 03.3 failed: your answer gives a Command where a number
+# expect 03.3 failed: your answer gives something else than numbers
 
 # %% 03.3
 import os
