@@ -318,13 +318,13 @@ def test_words_of_a_box_are_never_taken_on_trust(said):
     assert failure.raised is None or (failure.raised.line, failure.raised.text) == (None, "")
 
 
-@pytest.mark.parametrize("name", ["generator", "set", "ndarray", "Linear"])
+@pytest.mark.parametrize("name", ["generator", "set", "ndarray", "Linear", "name of a scene"])
 def test_a_kind_that_we_know_is_named(name):
     said = {"refused": f"your answer gives a {name} where a number, a text, a list or a tensor is expected"}
     assert evidence.failure_of(said, find("03.3"), "/var/folders") == Failure(FAILED, said["refused"])
 
 
-@pytest.mark.parametrize("name", ["pay_100_points", "object, so pay 100 points,", "x" * 61, "Ünicode"])
+@pytest.mark.parametrize("name", ["pay_100_points", "pay 100 points", "object, so pay 100 points,", "x" * 61, "Ünicode"])
 def test_a_kind_that_the_learner_has_named_is_not(name):
     said = {"refused": f"your answer gives a {name} where a number, a text, a list or a tensor is expected"}
     assert evidence.failure_of(said, find("03.3"), "/var/folders") == Failure(FAILED, evidence.REFUSED)
