@@ -26,7 +26,7 @@ from course_utils.grader.records import Grader
 from course_utils.grader.sandbox.levels import GIB, NoIsolation, demand_readable
 from course_utils.profiles import cpu_count
 
-COMPUTING_S, MEMORY = 60.0, 4 * GIB  # of the process that reads and marks, for one submission; a sound one takes 2 seconds
+COMPUTING_S, MEMORY = 60.0, 4 * GIB  # of the process that reads and marks, for one submission; a sound one takes less than 2 s
 BESIDE = 1.5e9  # bytes of memory for each of several workers: its own, and what a box of it usually takes
 
 
