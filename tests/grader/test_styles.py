@@ -38,6 +38,7 @@ def checked(cell: str, *others: str, id: str = "03.3"):
         f"{HEAD}{RIGHT}display(what_moves(True, True, True))\n",
         f"{HEAD}{RIGHT}".replace("    return", "    display(gradient)\n    return"),
         f"{HEAD}{RIGHT}# \ud800 half a letter\n",
+        f"{HEAD}import inspect\n{RIGHT}assert 'train_mode' in inspect.getsource(what_moves)\n",
     ],
 )
 def test_what_times_silences_or_displays_costs_nothing(cell):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import linecache
 import os
 import re
 import socket
@@ -112,7 +113,9 @@ def notebook(setup: list[str]) -> ModuleType:
 def outcome(module: ModuleType, source: str) -> dict[str, Any]:
     """Run a cell; what became of it: nothing, or the exception that stopped it."""
     try:
-        exec(compile(as_python(source), "<answer>", "exec"), module.__dict__)
+        text = as_python(source)
+        linecache.cache["<answer>"] = len(text), None, text.splitlines(keepends=True), "<answer>"  # for `torch.jit.script`
+        exec(compile(text, "<answer>", "exec"), module.__dict__)
     except BaseException as error:
         return words_of(error)
     return {}
