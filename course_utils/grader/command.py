@@ -28,7 +28,7 @@ from course_utils.grader.output.terminal import terminal
 from course_utils.grader.output.words import clean, self_reported
 from course_utils.grader.probes import checks_for
 from course_utils.grader.records import Report, read_report
-from course_utils.grader.runner import grade_many, stored_seed
+from course_utils.grader.runner import grade_many, refuse_other_lessons, stored_seed
 from course_utils.grader.sandbox.levels import LAYERS, NoIsolation, level_of
 from course_utils.grader.sandbox.selftest import facts
 
@@ -75,6 +75,7 @@ def seed_for(options: argparse.Namespace) -> str:
 
 def grade_class(uploads: Iterable[Upload], job: Job, options: argparse.Namespace) -> int:
     out = Path(options.out)
+    refuse_other_lessons(out, job)
     try:
         with tqdm(desc="graded", unit="notebook", disable=None) as bar:
             reports, faults = graded(uploads, job, options.jobs, out, options.scheduler, lambda _: bar.update())

@@ -203,14 +203,28 @@ class Run:
     def note(self, *, complete: bool) -> None:
         """What the next run into the same folder needs to know."""
         faults = [{"untrusted": fault} for fault in self.faults]
-        content = {"seed": self.job.seed, "isolation": self.job.isolation, "faults": faults, "complete": complete}
+        content: dict[str, Any] = {"seed": self.job.seed, "isolation": self.job.isolation, "lessons": list(self.job.lessons)}
+        content |= {"faults": faults, "complete": complete}
         write_atomic(self.out / "run.json", to_json(content), mode=0o600)
 
 
 def stored_seed(out: Path) -> str | None:
     """The seed of an earlier run into the folder `out`, or None."""
-    try:
-        seed = json.loads((Path(out) / "run.json").read_text(encoding="utf-8"))["seed"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    seed = stored_note(out).get("seed")
     return seed if isinstance(seed, str) else None
+
+
+def refuse_other_lessons(out: Path, job: Job) -> None:
+    """Raise ValueError if an earlier run into the folder `out` was about other lessons: its reports would stay among these."""
+    earlier = stored_note(out).get("lessons", list(job.lessons))
+    if earlier != list(job.lessons):
+        asked = f"--lessons {' '.join(map(str, earlier))}" if earlier else "all lessons"
+        raise ValueError(f"{out} was begun for {asked}; ask for the same, or give another --out")
+
+
+def stored_note(out: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((Path(out) / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -90,6 +90,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_other_questions(tmp_
     assert {name for name in one if one[name] != other[name]} >= {"run.json"}
 
 
+def test_a_folder_that_was_begun_for_other_lessons_is_refused(tmp_path, submissions, capsys):
+    out = tmp_path / "grades"
+    grade(submissions, "--out", out, "--jobs", 1, "--lessons", "03")
+    before = contents(out)
+    assert grade(submissions, "--out", out, "--jobs", 1, "--lessons", "04") == 2
+    assert "was begun for --lessons 03; ask for the same, or give another --out" in capsys.readouterr().err
+    assert contents(out) == before
+
+
 def test_who_handed_in_nothing_more_has_no_page_any_more(tmp_path, submissions):
     out = tmp_path / "grades"
     grade(submissions, "--out", out, "--jobs", 1)
