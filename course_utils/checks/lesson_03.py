@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import torch
@@ -209,6 +210,7 @@ def ask_what(what_moves: Any, case: tuple[bool, ...]) -> Any:
     return what_moves(*case)
 
 
+@cache
 @torch.enable_grad()
 def one_step(gradient: bool, training: bool, in_optimizer: bool) -> list[bool]:
     """Whether weights and statistics of a layer move in one step with these switches."""

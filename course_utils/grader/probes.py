@@ -71,19 +71,26 @@ def probe_text(check: Check) -> str:
     Raises:
         ValueError: if the probe needs something of its file that may not travel.
     """
-    roots = [part.__name__ for part in check.parts or (check.probe,)]
-    parts = definitions(text_of(sys.modules[(check.parts or (check.probe,))[0].__module__]))
+    parts = check.parts or (check.probe,)
+    names = tuple(part.__name__ for part in parts)
+    text = travelling(text_of(sys.modules[parts[0].__module__]), names, check.id)
+    return text + (ASKING.format(cases=names[0], ask=names[-1]) if check.parts else "")
+
+
+@cache
+def travelling(file: str, roots: tuple[str, ...], id: str) -> str:
+    """The part of the text `file` that the functions `roots` need."""
+    parts = definitions(file)
     wanted, places = list(roots), set()
     for one in wanted:
         if one in parts:
             place, node = parts[one]
             if not may_travel(node) and one not in roots:
-                raise ValueError(f"the probe of {check.id} uses {one}, which stays with the judge: mark it with @beside")
+                raise ValueError(f"the probe of {id} uses {one}, which stays with the judge: mark it with @beside")
             places.add(place)
             wanted += sorted(names_in(node) - set(wanted))
     nodes = {place: node for place, node in parts.values() if place in places}
-    text = "from __future__ import annotations\n" + "\n".join(ast.unparse(nodes[place]) for place in sorted(nodes))
-    return text + (ASKING.format(cases=roots[0], ask=roots[1]) if check.parts else "")
+    return "from __future__ import annotations\n" + "\n".join(ast.unparse(nodes[place]) for place in sorted(nodes))
 
 
 ASKING = """

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from course_utils.grader.sandbox.levels import GIB, INSIDE, Plan, user_for
 from course_utils.grader.sandbox.process import adopt_orphans, descendants, fork_box, sweep
+from course_utils.grader.sandbox.seccomp import packed
 from course_utils.grader.sandbox.selftest import prove, working
 from course_utils.grader.sandbox.syscalls import LINUX, dumpable, libc
 from course_utils.grader.sandbox.workdir import remove, work_folder
@@ -52,6 +53,8 @@ def serve(control: socket.socket, level: str, folder: str) -> None:
     layers, wrong = working(level, found, folder)
     if not wrong:
         warm_up()
+        if "SC" in layers:
+            packed(strict="RO" not in layers)
         wrong = secrets()
     hello = {"layers": ["FORK", *sorted(layers)], "wrong": wrong, "folder": folder}
     control.sendall(json.dumps(hello).encode() + b"\n")
