@@ -45,11 +45,8 @@ class ForkServer:
 
     def __init__(self, level: str):
         self.control, other = socket.socketpair()
-        environment = {
-            "PATH": os.defpath,
-            "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path)),
-            "PYTHONHASHSEED": "0",
-        }
+        modules = os.pathsep.join(filter(os.path.isabs, sys.path))
+        environment = {"PATH": os.defpath, "PYTHONPATH": modules, "PYTHONHASHSEED": "0"}
         environment |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
         environment |= {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg", "LANG": "C.UTF-8", "TQDM_DISABLE": "1"}
         environment |= {name: os.environ[name] for name in ("HOME", "TMPDIR", "SYSTEMROOT") if name in os.environ}
@@ -198,7 +195,7 @@ def begin(level: str) -> ForkServer:
 def server_for(level: str) -> ForkServer:
     """The fork server of this worker, started when it is first needed; `NoIsolation` if there is none here."""
     try:
-        assert begin(level).hello
+        _ = begin(level).hello
     except NoIsolation:
         close_servers()
         raise

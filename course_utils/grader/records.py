@@ -171,6 +171,11 @@ def named(record: R, id: str, name: str) -> R:
     return replace(record, submission=replace(record.submission, id=Untrusted(id), name=name))
 
 
+def counting(reports: Iterable[Report]) -> dict[str, Report]:
+    """Of one learner's reports, in the order of their ids, those that count: of each lesson the last."""
+    return {report.lesson: report for report in reports if report.gradable}
+
+
 def refusal(blob: bytes, grader: Grader, reason: str) -> Report:
     """The report on what cannot be graded: a reason instead of a score."""
     return Report("", source_of(blob), grader, gradable=False, reason=reason)

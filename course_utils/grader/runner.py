@@ -27,6 +27,7 @@ from course_utils.grader.records import (
     Notes,
     Report,
     build_notes,
+    counting,
     named,
     noted,
     read_notes,
@@ -122,12 +123,11 @@ class Run:
 
     def counting(self) -> set[str]:
         """The names of the notebooks that count: of each learner and lesson the last in the order of their ids."""
-        found = {}
+        found: dict[str, list[Report]] = {}  # by learner
         for name, id in sorted(self.ids.items(), key=lambda item: item[1]):
-            records = self.stored(name)
-            if records and records[0].gradable:
-                found[self.learner_of(id), records[0].lesson] = name
-        return set(found.values())
+            if records := self.stored(name):
+                found.setdefault(self.learner_of(id), []).append(records[0])
+        return {report.submission.name for mine in found.values() for report in counting(mine).values()}
 
     def ask_hidden(self, name: str, kept: Path) -> None:
         """Ask for the hidden checks of one notebook, unless they are done."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from course_utils.grader.intake.archive import safe_name, student_of
-from course_utils.grader.records import ExerciseReport, Grader, Output, Report
+from course_utils.grader.records import ExerciseReport, Grader, Output, Report, counting
 from course_utils.grader.scoring import TO_DO
 
 
@@ -26,7 +26,7 @@ class Learner:
     @cached_property
     def counting(self) -> dict[str, Report]:
         """The notebook of each lesson that counts."""
-        return {report.lesson: report for report in self.reports if report.gradable}
+        return counting(self.reports)
 
     def why_not(self, report: Report) -> str:
         """Why one of the reports does not count, or nothing."""

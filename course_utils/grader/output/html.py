@@ -18,10 +18,8 @@ from course_utils.grader.scoring import PASSED
 
 @cache
 def pages() -> jinja2.Environment:
-    loader = jinja2.PackageLoader("course_utils.grader")
-    found = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    strict: Any = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    found = jinja2.Environment(loader=jinja2.PackageLoader("course_utils.grader"), autoescape=True, **strict)
     found.filters |= {"points": points, "clean": clean}
     found.globals |= {"marks": MARKS, "words": WORDS, "titles": titles(), "percent": percent}
     found.globals |= {"message_of": message_of, "error_line": error_line}

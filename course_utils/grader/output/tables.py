@@ -1,4 +1,4 @@
-"""Tables for spreadsheets, learning platforms and programs: CSV and JSON."""
+"""Tables for spreadsheets, learning platforms and programs, as CSV."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str | int]]) -> bytes:
 
 def harmless(text: str) -> str:
     text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)  # nothing that steers a terminal
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def grades_csv(room: Classroom) -> bytes:
