@@ -23,7 +23,7 @@ from course_utils.grader.intake.archive import Upload, read_submissions, safe_na
 from course_utils.grader.output.classroom import Classroom, Learner, classroom
 from course_utils.grader.output.html import index_page, learner_page
 from course_utils.grader.output.platforms import github, gradescope, junit, markdown
-from course_utils.grader.output.tables import exercises_csv, grades_csv, lms_csv
+from course_utils.grader.output.tables import exercises_csv, grades_csv
 from course_utils.grader.output.terminal import terminal
 from course_utils.grader.output.words import clean, self_reported
 from course_utils.grader.probes import checks_for
@@ -113,8 +113,8 @@ def write_class(room: Classroom, job: Job, out: Path) -> None:
     for path in (out / "learners").glob("*.html"):
         if f"learners/{path.name}" not in files:
             path.unlink()
-    files |= {"index.html": index_page(room, claims), "exercises.csv": exercises_csv(room, claims), "junit.xml": junit(room)}
-    files |= {"grades.csv": grades_csv(room), "lms.csv": lms_csv(room)}
+    files |= {"index.html": index_page(room, claims), "exercises.csv": exercises_csv(room, claims)}
+    files |= {"grades.csv": grades_csv(room), "junit.xml": junit(room)}
     (out / "learners").mkdir(mode=0o700, exist_ok=True)
     for name, content in files.items():
         write_atomic(out / name, content)

@@ -25,7 +25,7 @@ import torch
 from course_utils.checks.spec import Check
 from course_utils.grader.client import GRACE_S, START_S, Box, Fault, Forged, Late, Lost, server_for
 from course_utils.grader.probes import Hidden, probe_text, seed_of
-from course_utils.grader.records import Output
+from course_utils.grader.records import Output, quoted
 from course_utils.grader.sandbox.levels import GIB, INSIDE, MEMORY
 from course_utils.grader.scoring import ERROR, FAILED, TIMEOUT, TO_DO, Evidence, Failure, Raised, exercise_of
 from course_utils.grader.worker import protocol
@@ -153,7 +153,7 @@ def cleaned(text: str, folder: str) -> str:
     """`text` without places in memory and on this machine, which differ from run to run and are nobody's business."""
     for place, word in {folder + INSIDE: INSIDE, **PLACES}.items():
         text = text.replace(place, word)
-    return re.sub(r"0x[0-9a-fA-F]{4,}", "0x…", text)
+    return quoted(text).untrusted
 
 
 def output_of(place: Box) -> Output:

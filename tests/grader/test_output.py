@@ -217,9 +217,7 @@ NAMES = ["=cmd|' !A0", "+1", "-1", "@SUM(A1)", "\tx", "x\r\x1b[2J\x01", 'a,"b"\n
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    "write", [tables.grades_csv, partial(tables.exercises_csv, claims={}), tables.lms_csv], ids=["grades", "exercises", "lms"]
-)
+@pytest.mark.parametrize("write", [tables.grades_csv, partial(tables.exercises_csv, claims={})], ids=["grades", "exercises"])
 def test_names_survive_and_are_no_formulas(name, write):
     data = write(room(report(f"{name}.ipynb", first=Verdict(FAILED, why="-1 is not 1"))))
     assert data.endswith(b"\r\n")
@@ -235,6 +233,7 @@ def test_the_table_of_grades():
     anna, walter = csv.DictReader(io.StringIO(data.decode()))
     assert (anna["90.1"], anna["90.2"], anna["total"], anna["max"], anna["percent"]) == ("2.66", "2.00", "4.66", "6.00", "77")
     assert (anna["partial"], anna["passed"], anna["to_do"]) == ("1", "1", "0")
+    assert anna["feedback"] == "90.1: partly right; 90.2: passed"
     assert (walter["gradable"], walter["total"], walter["to_do"]) == ("no", "0.00", "2")
 
 
@@ -322,7 +321,6 @@ def every_form(one) -> dict[str, bytes]:
         "index": html.index_page(found, {}),
         "grades.csv": tables.grades_csv(found),
         "exercises.csv": tables.exercises_csv(found, {}),
-        "lms.csv": tables.lms_csv(found),
         "junit": platforms.junit(found),
         "gradescope": platforms.gradescope([one]),
         "classroom": platforms.github([one]),
@@ -338,7 +336,7 @@ def test_of_a_hidden_check_only_its_points_can_be_read(public):
     assert forms["fails"] == forms["stops"] == forms["late"] == forms["waits"]
     for name, text in forms["passed"].items():
         assert CANARY.encode() not in text + forms["fails"][name]
-        assert name == "lms.csv" or b"hidden check 1" not in text.lower() or b"2 of 2 points" in text
+        assert name == "grades.csv" or b"hidden check 1" not in text.lower() or b"2 of 2 points" in text
     said = terminal.terminal(report(first=public, second=HIDDEN["late"]))
     assert "        hidden check 1: 0 of 2 points\n" in said
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.grader.sandbox import levels, namespaces, process, seccomp, selftest, syscalls, workdir
+from course_utils.grader.sandbox import levels, namespaces, process, seccomp, selftest, syscalls
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's own")]
 EVERYWHERE = ("NS", "RO", "TMP", "CAP", "LL", "SC")
@@ -173,52 +172,40 @@ def test_a_keeper_that_fails_leaves_no_process_and_no_file(broken, folder, monke
     assert set(process.descendants(os.getpid())) <= before
 
 
-def test_what_killed_processes_left_is_removed_at_the_next_start(tmp_path):
-    """Only work folders of dead processes that nobody has locked, and no link is followed."""
-    child = os.fork()
-    if not child:
+@pytest.mark.parametrize("layers", [{"NS"}, set()], ids=["namespaces", "none"])
+def test_a_killed_fork_server_leaves_nothing_of_a_box(layers, folder):
+    """Its keeper is told by the kernel, ends the box and removes what it has written."""
+    reader, writer = os.pipe()
+
+    def write() -> None:
+        Path("file").touch()
+        os.write(writer, b"x")
+        time.sleep(60)
+
+    if not (server := os.fork()):
+        process.fork_box(levels.Plan(frozenset(layers), folder, levels.user_for(os.getpid()), seconds=60), write)
+        time.sleep(60)
         os._exit(0)
-    os.waitpid(child, 0)
-    abandoned, locked = tmp_path / f"course-grade-{child}_a1", tmp_path / f"course-grade-{child}_b2"
-    used, strange = tmp_path / f"course-grade-{os.getpid()}_a1", tmp_path / "course-grade-home"
-    for path in (abandoned / "box" / "locked", locked, used, strange):
-        path.mkdir(parents=True)
-    (tmp_path / "link").touch()
-    (abandoned / "box" / "link").symlink_to(tmp_path)
-    (abandoned / "box" / "locked").chmod(0)
-    (tmp_path / f"course-grade-{child}_c3").symlink_to(strange)
-    for path in (abandoned, locked):
-        path.with_suffix(".secret").touch()
-    holder = os.open(locked, os.O_RDONLY)
-    fcntl.flock(holder, fcntl.LOCK_EX)
-    workdir.remove_abandoned(tmp_path)
-    left = {path.name for path in tmp_path.iterdir()}
-    os.close(holder)
-    assert left == {"link", f"course-grade-{child}_c3", used.name, strange.name, locked.name, f"{locked.name}.secret"}
-
-
-def test_a_work_folder_in_use_survives_the_start_of_another(monkeypatch):
-    with workdir.work_folder() as folder:
-        monkeypatch.setattr(workdir, "is_alive", lambda process: False)
-        workdir.remove_abandoned(Path(folder).parent)
-        assert os.path.isdir(folder)
-    assert not os.path.exists(folder)
+    os.close(writer)
+    with open(reader, "rb") as stream:
+        assert stream.read(1) == b"x"
+        assert layers or os.listdir(folder + levels.INSIDE) == ["file"]
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+        assert stream.read() == b"", "the box and its keeper have ended"
+    assert os.listdir(folder) == []
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can become another user")
-def test_a_python_that_the_user_of_a_box_cannot_read_is_refused_at_once(tmp_path, monkeypatch):
+def test_a_python_that_the_user_of_a_box_cannot_read_is_named(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(selftest.os, "__file__", str(tmp_path / "os.py"))
     tmp_path.chmod(0o700)
-    (tmp_path / "__init__.py").touch()
-    monkeypatch.setattr(levels, "PACKAGE", tmp_path)
-    monkeypatch.setattr(levels.os, "__file__", "/etc/passwd")
-    monkeypatch.setattr(levels.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(levels.NoIsolation, match=f"cannot read {tmp_path}/__init__.py: use --isolation full"):
-        levels.demand_readable("basic")
-    levels.demand_readable("full")
-    (tmp_path / "__init__.py").chmod(0o644)
-    for parent in (tmp_path, *tmp_path.parents[:-2]):
-        parent.chmod(0o711)
-    levels.demand_readable("basic")
+    (tmp_path / "os.py").touch()
+    namespaces.places.cache_clear()  # as in a new process: what its user cannot see is not among them
+    found = dict.fromkeys(levels.LAYERS, "") | {"NS": "not here"}
+    layers, wrong = selftest.working("basic", found, folder)
+    assert "UID" in layers
+    assert f"its user cannot read {tmp_path}/os.py; take --isolation full, or a Python" in wrong
 
 
 @pytest.mark.parametrize("layers", [{"NS"}, set()], ids=["namespaces", "none"])

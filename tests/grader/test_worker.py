@@ -40,14 +40,9 @@ def warm():
 
 @pytest.fixture(scope="module")
 def bare():
-    """A fork server without namespaces, and the folder of the one before it, which was killed."""
-    killed = client.ForkServer("none")
-    folder = killed.folder
-    killed.process.kill()
-    killed.close()
-    assert os.path.isdir(folder)
+    """A fork server without namespaces."""
     started = client.ForkServer("none")
-    yield started, folder
+    yield started
     started.close()
 
 
@@ -120,7 +115,7 @@ def can_collapse() -> bool:
 @pytest.mark.skipif(not (levels.is_root() and can_collapse()), reason="needs root, to look at it, and a kernel that can do it")
 def test_its_memory_is_in_large_pages_when_many_boxes_come(bare):
     """Else a fork takes three times as long; for few boxes it takes longer than it saves."""
-    started, _ = bare
+    started = bare
     assert not in_large_pages(started)
     for _ in range(server.FEW + 1):
         place = client.Box(started)
@@ -147,14 +142,9 @@ def test_two_boxes_know_nothing_of_each_other(warm):
     assert said == [{}, {}]
 
 
-def test_what_a_killed_fork_server_leaves_the_next_one_removes(bare):
-    _, left = bare
-    assert not os.path.exists(left)
-
-
 def test_a_killed_keeper_leaves_no_process_and_no_file(bare):
     """Not even where no namespace ends with it: the fork server takes over, and goes on."""
-    started, _ = bare
+    started = bare
     cell = "import os, time\nopen('file', 'w').close()\nif not os.fork():\n    os.setsid()\n    time.sleep(100)"
     place = client.Box(started)
     place.receive("", ("ready",), 60)
@@ -179,7 +169,7 @@ def parent_of(process: int) -> int:
 
 def test_it_goes_with_its_worker(bare):
     """No letter is needed: when the worker's end of the socket is closed, process, boxes and folder are gone."""
-    started, _ = bare  # the last test that needs it
+    started = bare  # the last test that needs it
     place = client.Box(started)
     place.receive("", ("ready",), 60)
     inside = process.descendants(started.process.pid)

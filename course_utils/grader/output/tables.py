@@ -28,9 +28,9 @@ def harmless(text: str) -> str:
 
 
 def grades_csv(room: Classroom) -> bytes:
-    """One row for each learner: points of each exercise, and the sums."""
+    """One row for each learner: points of each exercise, sums, and a line of feedback; platforms ask which column is which."""
     header = ["student", "notebooks", "gradable", *room.exercises, "total", "max", "percent"]
-    header += [state.replace(" ", "_") for state in STATES]
+    header += [*(state.replace(" ", "_") for state in STATES), "feedback"]
     return table(header, (grades_row(room, learner) for learner in room.learners))
 
 
@@ -40,7 +40,8 @@ def grades_row(room: Classroom, learner: Learner) -> list[str | int]:
     row: list[str | int] = [learner.student, len(learner.reports), "yes" if learner.gradable else "no"]
     row += [f"{exercises[id].score / 100:.2f}" for id in room.exercises]
     row += [f"{score / 100:.2f}", f"{room.max / 100:.2f}", percent(score, room.max)]
-    return row + [states[state] for state in STATES]
+    feedback = "; ".join(f"{id}: {WORDS.get(one.state, one.state)}" for id, one in exercises.items())
+    return [*row, *(states[state] for state in STATES), feedback]
 
 
 def exercises_csv(room: Classroom, claims: Mapping[str, Sequence[str]]) -> bytes:
@@ -59,15 +60,3 @@ def exercises_rows(learner: Learner, claims: Mapping[str, Sequence[str]]) -> Ite
                 sums = (f"{check.score / 100:.2f}", f"{check.max / 100:.2f}", " ".join(claims.get(check.id, ())))
                 known = (one.id, check.id, "yes" if check.hidden else "no", check.state, *sums, message_of(check))
                 yield (learner.student, report.submission.id.untrusted, *known)
-
-
-def lms_csv(room: Classroom) -> bytes:
-    """For the grade import of a learning platform, which asks which column is which."""
-    header = ("username", "grade", "maximum", "percentage", "feedback")
-    return table(header, (lms_row(room, learner) for learner in room.learners))
-
-
-def lms_row(room: Classroom, learner: Learner) -> tuple[str, ...]:
-    score, exercises = room.score(learner), room.of(learner)
-    feedback = "; ".join(f"{id}: {WORDS.get(one.state, one.state)}" for id, one in exercises.items())
-    return learner.student, f"{score / 100:.2f}", f"{room.max / 100:.2f}", percent(score, room.max), feedback

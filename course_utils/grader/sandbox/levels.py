@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,34 +47,6 @@ def is_root() -> bool:
 def user_for(process: int) -> int:
     """A user that nobody else is, one for each worker: numbers that distributions leave free."""
     return 60_580 + process % 600 if is_root() else os.geteuid()
-
-
-def demand_readable(level: str) -> None:
-    """Raise `NoIsolation`, before anything slow is started, if the user of a box cannot read Python, torch or the course.
-
-    With namespaces the folders above them do not matter; without, a Python below root's home is out of reach.
-    """
-    if not is_root() or "UID" not in LEVELS[level] or "NS" in LEVELS[level]:
-        return
-    torch = importlib.util.find_spec("torch")
-    for path in (os.__file__, str(PACKAGE / "__init__.py"), torch and torch.origin):
-        if path and not readable_by(user_for(os.getpid()), path):
-            raise NoIsolation(
-                f"isolation {level!r} gives a box a user of its own, who cannot read {path}: use --isolation full, "
-                "or a Python and a course in a place that all users can read, such as /opt"
-            )
-
-
-def readable_by(uid: int, path: str) -> bool:
-    """Whether the user `uid` can read the file `path`: tried in a process of that user."""
-    child = os.fork()
-    if not child:
-        try:
-            become(uid)
-            os._exit(0 if os.access(path, os.R_OK) else 1)
-        finally:
-            os._exit(2)
-    return os.waitpid(child, 0)[1] == 0
 
 
 def become(uid: int) -> None:
