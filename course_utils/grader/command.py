@@ -25,9 +25,9 @@ from course_utils.grader.output.html import index_page, learner_page
 from course_utils.grader.output.platforms import github, gradescope, junit, markdown
 from course_utils.grader.output.tables import exercises_csv, grades_csv
 from course_utils.grader.output.terminal import terminal
-from course_utils.grader.output.words import clean, self_reported
+from course_utils.grader.output.words import line, self_reported
 from course_utils.grader.probes import checks_for
-from course_utils.grader.records import Report, read_report
+from course_utils.grader.records import Report, named, read_report, refusal
 from course_utils.grader.runner import grade_many, refuse_other_lessons, stored_seed
 from course_utils.grader.sandbox.levels import LAYERS, NoIsolation, level_of
 from course_utils.grader.sandbox.selftest import facts
@@ -46,6 +46,12 @@ def grade(options: argparse.Namespace) -> int:
         raise ValueError(f"say where the grades of {options.submissions} shall go: --out DIR")
     if options.scheduler and importlib.util.find_spec("distributed") is None:
         raise ValueError("--scheduler needs the package distributed: `pip install distributed`, here and on the workers")
+    if (
+        options.to == "files"
+        and options.out
+        and Path(options.out).resolve().is_relative_to(Path(options.submissions).resolve())
+    ):
+        raise ValueError(f"--out {options.out} lies among the submissions; give a folder beside them")
     try:
         job = make_job(seed_for(options), options.isolation, options.checks, known_lessons(options.lessons))
         if options.to == "files" and options.out:
@@ -87,22 +93,28 @@ def grade_class(uploads: Iterable[Upload], job: Job, options: argparse.Namespace
     refused = [report for report in reports if not report.gradable]
     print(f"graded: {len(reports) - len(refused)}, not gradable: {len(refused)}; open {out / 'index.html'}")
     for report in refused:
-        print(clean(f"  not gradable: {report.submission.id.untrusted}: {report.reason}"))
+        print(f"  not gradable: {line(f'{report.submission.id.untrusted}: {report.reason}')}")
     return exit_code(reports, faults)
 
 
 def graded(uploads: Iterable[Upload], job: Job, jobs: int | None, out: Path, *rest: Any) -> tuple[list[Report], list[str]]:
     """The reports that `grade_many` writes, in the order of the uploads, and its faults."""
-    names: dict[str, None] = {}
+    names: dict[str, str] = {}  # of the files about each upload
 
     def noted() -> Iterator[Upload]:
         for upload in uploads:
-            names[safe_name(upload.name)] = None
+            names[safe_name(upload.name)] = upload.name
             yield upload
 
     faults = grade_many(noted(), job, jobs, out, *rest)
-    paths = [out / "reports" / f"{name}.json" for name in names]
-    return [read_report(path.read_bytes()) for path in paths if path.exists()], faults
+    paths = {name: out / "reports" / f"{name}.json" for name in names}
+    reports = [read_report(path.read_bytes()) for path in paths.values() if path.exists()]
+    for name in (name for name, path in paths.items() if not path.exists() and reports):
+        reports.append(named(refusal(b"", reports[0].grader, NOT_GRADED), names[name], name))
+    return reports, faults
+
+
+NOT_GRADED = "we could not grade this; your instructor has been told"
 
 
 def write_class(room: Classroom, job: Job, out: Path) -> None:
@@ -123,7 +135,7 @@ def write_class(room: Classroom, job: Job, out: Path) -> None:
 def exit_code(reports: list[Report], faults: list[str]) -> int:
     """What the command ends with; names what failed on our side."""
     for fault in faults:
-        print(" ".join(clean(f"course: the grader failed at {fault}").split()), file=sys.stderr)  # a log obeys a line's begin
+        print(f"course: the grader failed at {line(fault)}", file=sys.stderr)
     gradable = bool(reports) and all(report.gradable for report in reports)
     return OUR_FAULT if faults else GRADED if gradable else SOME_NOT_GRADABLE
 
@@ -138,7 +150,8 @@ def grade_few(uploads: Iterable[Upload], job: Job, options: argparse.Namespace) 
         reports, faults = graded(uploads, job, 0, Path(out), None, lambda _: None, lambda _: "the learner")
     whole = Learner("", tuple(sorted(reports, key=lambda report: report.submission.id.untrusted)))
     counting = [report for report in whole.reports if not report.gradable or not whole.why_not(report)]
-    if options.to == "files" or len(reports) == len(uploads):  # else a platform keeps what says that the grader did not finish
+    lost = len(reports) < len(uploads) or any(report.reason == NOT_GRADED for report in reports)
+    if options.to == "files" or not lost:  # else a platform keeps what says that the grader did not finish
         PLATFORMS[options.to](counting, options.out)
     return exit_code(counting, faults)
 

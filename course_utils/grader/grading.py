@@ -31,6 +31,7 @@ from course_utils.grader.records import (
     build_report,
     noted,
     refusal,
+    source_of,
     with_hidden,
 )
 from course_utils.grader.scoring import TIMEOUT, Verdict, exercise_of, explained, is_hidden, judge_exercise, settle
@@ -58,13 +59,15 @@ def grade_one(blob: bytes, job: Job) -> tuple[bytes, bytes]:
         NoIsolation: if this machine cannot give the isolation that the job asks for.
         Fault: if the grader itself failed.
     """
-    report, notes = grade_public(blob, job)
-    notes = grade_hidden(blob, job, report, notes)
+    report, notes = look(blob, job)
+    if report.gradable:
+        report, notes = grade_public(blob, job)
+        notes = grade_hidden(blob, job, report, notes)
     return to_json(with_hidden(report, notes.checks)), to_json(notes)
 
 
-def grade_public(blob: bytes, job: Job) -> tuple[Report, Notes]:
-    """The records of the public checks, in which the hidden ones are still to come; errors as in `grade_one`."""
+def look(blob: bytes, job: Job) -> tuple[Report, Notes]:
+    """The records before any of its code has run: the lesson, or why it cannot be graded; errors as in `grade_one`."""
     grader = grader_of(job)
     try:
         submission = read_answers(blob)
@@ -72,16 +75,23 @@ def grade_public(blob: bytes, job: Job) -> tuple[Report, Notes]:
             raise Refused(f"it is lesson {submission.lesson}; asked for were {', '.join(job.lessons)}")
     except Refused as error:
         return refusal(blob, grader, str(error)), build_notes(blob, job.seed)
+    report = Report(submission.lesson, source_of(blob), grader, gradable=True, flags=submission.flags)
+    return report, build_notes(blob, job.seed)
+
+
+def grade_public(blob: bytes, job: Job) -> tuple[Report, Notes]:
+    """The records of the public checks of a notebook that can be graded; the hidden ones are still to come."""
+    submission = read_answers(blob)
     checks = checks_for(submission.lesson, job.hidden)
     public = [check for check in checks if not is_hidden(check.id)]
     verdicts, outputs = grade(public, submission, job)
     graded = Graded(submission.lesson, checks, settle(public, verdicts), outputs, flags=submission.flags)
-    return build_report(blob, grader, graded), build_notes(blob, job.seed, graded)
+    return build_report(blob, grader_of(job), graded), build_notes(blob, job.seed, graded)
 
 
 def grade_hidden(blob: bytes, job: Job, report: Report, notes: Notes) -> Notes:
     """`notes` of the same notebook and job, with those on the hidden checks; errors as in `grade_one`."""
-    checks = checks_for(report.lesson, job.hidden) if report.gradable else []
+    checks = checks_for(report.lesson, job.hidden)
     public = {
         note.id: Verdict(note.state, Fraction(*note.share), fault=note.fault.untrusted)
         for note in notes.checks

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from course_utils.checks.spec import Check
 from course_utils.grader.canonical import from_json
+from course_utils.grader.intake.archive import order_of
 from course_utils.grader.scoring import FAILED, PARTIAL, PASSED, TO_DO, Raised, Verdict, exercise_of, is_hidden, state_of
 
 R = TypeVar("R", bound="Report | Notes")
@@ -172,8 +173,9 @@ def named(record: R, id: str, name: str) -> R:
 
 
 def counting(reports: Iterable[Report]) -> dict[str, Report]:
-    """Of one learner's reports, in the order of their ids, those that count: of each lesson the last."""
-    return {report.lesson: report for report in reports if report.gradable}
+    """Of one learner's reports those that count: of each lesson the last by name."""
+    found = sorted(reports, key=lambda report: order_of(report.submission.id.untrusted))
+    return {report.lesson: report for report in found if report.gradable}
 
 
 def refusal(blob: bytes, grader: Grader, reason: str) -> Report:

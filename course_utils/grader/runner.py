@@ -1,16 +1,20 @@
 """Grading many notebooks into a folder: each once, whole or not at all, and what is there is not done again.
 
-First the public checks of all notebooks, then the hidden ones of those that count, then the reports are completed: when a
-box of a public check runs, there is nothing on the machine yet that hidden checks could have left, and who reads a report
-before all are done reads nothing of hidden checks.
+First each notebook is read, and none of its code runs. Then come the public checks of those that count, then their hidden
+ones, then the reports are completed: when a box of a public check runs, there is nothing on the machine yet that hidden checks
+could have left, and who reads a report before all are done reads nothing of hidden checks.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +25,7 @@ from course_utils.grader.canonical import to_json
 from course_utils.grader.client import Fault
 from course_utils.grader.engines import Costly, Engine, engine_for
 from course_utils.grader.evidence import Job
-from course_utils.grader.grading import grade_hidden, grade_public
+from course_utils.grader.grading import grade_hidden, grade_public, look
 from course_utils.grader.intake.archive import Upload, safe_name, student_of
 from course_utils.grader.records import (
     Notes,
@@ -82,12 +86,15 @@ class Run:
     def all(self, uploads: Iterable[Upload]) -> list[str]:
         for folder in (self.out, self.out / "reports", self.out / "notes"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.note(complete=False)
-        with TemporaryDirectory(dir=self.out, prefix="handed-in-") as kept:
+        with alone_in(self.out), TemporaryDirectory(dir=self.out, prefix="handed-in-") as kept:
+            self.note(complete=False)
             for upload in uploads:
                 self.take(upload, Path(kept))
             self.collect(until=0)
             counting = self.counting()
+            for sha256, names in self.same.items():
+                self.ask_public(sha256, [name for name in names if name in counting], Path(kept))
+            self.collect(until=0)
             for name in sorted(counting):
                 self.ask_hidden(name, Path(kept))
             self.collect(until=0)
@@ -96,7 +103,7 @@ class Run:
         return self.faults
 
     def take(self, upload: Upload, kept: Path) -> None:
-        """Ask for the public checks of one upload, unless they are done, or these bytes were handed in before."""
+        """Have one upload read, unless that is done, or these bytes were handed in before."""
         name, sha256 = safe_name(upload.name), hashlib.sha256(upload.blob).hexdigest()
         if name in self.ids:
             self.faults.append(f"{upload.name}: its files would be those of {self.ids[name]}; rename one of the two")
@@ -107,24 +114,36 @@ class Run:
             return
         names = self.same.setdefault(sha256, [])
         names.append(name)
-        (kept / sha256).write_bytes(upload.blob)
+        (kept / sha256).write_bytes(zlib.compress(upload.blob, 1))  # what was packed small shall not fill a disk
         if found := self.stored(name, sha256) or self.stored(names[0], sha256):
             self.put([name], found)
         elif sha256 not in self.waiting:
-            self.ask(sha256, partial(self.keep_public, names, upload.blob), grade_public, upload.blob, self.job)
+            self.ask(sha256, partial(self.keep, names, upload.blob), look, upload.blob, self.job)
 
-    def keep_public(self, names: list[str], blob: bytes, found: Any) -> None:
+    def ask_public(self, sha256: str, names: list[str], kept: Path) -> None:
+        """Ask for the public checks of the notebook that these learners have handed in, unless they are done."""
+        records = [found for name in names if (found := self.stored(name, sha256))]
+        if done := next((found for found in records if found[0].exercises), None):
+            self.put(names, done)
+        elif records:
+            blob = zlib.decompress((kept / sha256).read_bytes())
+            self.ask(sha256, partial(self.keep, names, blob), grade_public, blob, self.job)
+
+    def keep(self, names: list[str], blob: bytes, found: Any) -> None:
         if isinstance(found, Fault):
             for name in names:
                 self.faults.append(f"{self.ids[name]}: {found}")
                 (self.out / "reports" / f"{name}.json").unlink(missing_ok=True)  # by another grader, or on other bytes
         else:
-            self.put(names, self.refused(blob, str(found)) if isinstance(found, Costly) else found)
+            records = self.refused(blob, str(found)) if isinstance(found, Costly) else found
+            self.put(names, records)
+            for name in names if records[0].exercises or not records[0].gradable else ():
+                self.on_progress(name)
 
     def counting(self) -> set[str]:
-        """The names of the notebooks that count: of each learner and lesson the last in the order of their ids."""
+        """The names of the notebooks that count: of each learner and lesson the last by name."""
         found: dict[str, list[Report]] = {}  # by learner
-        for name, id in sorted(self.ids.items(), key=lambda item: item[1]):
+        for name, id in self.ids.items():
             if records := self.stored(name):
                 found.setdefault(self.learner_of(id), []).append(records[0])
         return {report.submission.name for mine in found.values() for report in counting(mine).values()}
@@ -133,7 +152,7 @@ class Run:
         """Ask for the hidden checks of one notebook, unless they are done."""
         records = self.stored(name)
         if records and sum(is_hidden(note.id) for note in records[1].checks) < records[0].hidden_checks:
-            blob = (kept / records[0].submission.sha256).read_bytes()
+            blob = zlib.decompress((kept / records[0].submission.sha256).read_bytes())
             self.ask(name, partial(self.keep_hidden, name, *records), grade_hidden, blob, self.job, *records)
 
     def keep_hidden(self, name: str, report: Report, notes: Notes, found: Any) -> None:
@@ -146,11 +165,14 @@ class Run:
         self.write("notes", name, found)
 
     def complete(self, counting: set[str]) -> None:
-        """Put what hidden checks have earned into the reports that count."""
+        """Put what hidden checks have earned into the reports that count; of others only the lesson and remarks are kept."""
         for name, id in self.ids.items():
             if records := self.stored(name):
                 report, notes = records
-                self.write("reports", name, with_hidden(report, notes.checks if name in counting else ()))
+                if name not in counting:
+                    report, notes = replace(report, exercises=(), hidden_checks=0), replace(notes, checks=())
+                    self.write("notes", name, notes)
+                self.write("reports", name, with_hidden(report, notes.checks))
                 self.faults += [f"{id}: {fault}" for fault in notes.faults]
 
     # ------------------------------------------------------------------------------------------- asking and keeping
@@ -193,7 +215,6 @@ class Run:
         for name in names:
             self.write("notes", name, records[1])
             self.write("reports", name, records[0])
-            self.on_progress(name)
 
     def write(self, folder: str, name: str, record: Report | Notes) -> None:
         path, body = self.out / folder / f"{name}.json", to_json(named(record, self.ids[name], name))
@@ -206,6 +227,27 @@ class Run:
         content: dict[str, Any] = {"seed": self.job.seed, "isolation": self.job.isolation, "lessons": list(self.job.lessons)}
         content |= {"faults": faults, "complete": complete}
         write_atomic(self.out / "run.json", to_json(content), mode=0o600)
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """No second run grades into the folder meanwhile, and what a killed one has kept there is gone.
+
+    Raises:
+        ValueError: if there is one already.
+    """
+    with open(out / "run.lock", "w", encoding="utf-8") as lock:
+        try:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run is grading into {out}; wait until it has ended, or give another --out") from None
+        except (ImportError, OSError):  # Windows, or a file system without locks
+            pass
+        for left in out.glob("handed-in-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
 
 
 def stored_seed(out: Path) -> str | None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -204,8 +205,10 @@ def test_nothing_is_graded_without_the_isolation_asked_for(tmp_path, submissions
         ([], "nothing to grade; `course grade SUBMISSIONS --out DIR`"),
         (["{here}"], "say where the grades of"),
         (["{here}/none.ipynb"], "none.ipynb is not there; give a notebook, a zip, or a folder"),
-        (["{here}", "--out", "{here}/o", "--lessons", "9"], "no lesson named '09'"),
-        (["{here}", "--out", "{here}/o", "--checks", "{here}"], "holds no check files"),
+        (["{here}", "--out", "{here}/../o", "--lessons", "9"], "no lesson named '09'"),
+        (["{here}", "--out", "{here}/../o", "--checks", "{here}"], "holds no check files"),
+        (["{here}", "--out", "{here}/o"], "/o lies among the submissions; give a folder beside them"),
+        (["{here}", "--out", "{here}"], "lies among the submissions"),
     ],
 )
 def test_bad_arguments_get_a_sentence(tmp_path, capsys, arguments, words):
@@ -272,6 +275,36 @@ def test_for_a_workflow_whose_log_gets_no_text_that_could_be_a_command(tmp_path,
     (tmp_path / "mine.ipynb").rename(tmp_path / "x\n::stop-commands::y.ipynb")
     assert grade(tmp_path, "--to", "actions", "--out", tmp_path / "result.json") == 3
     assert not re.search(r"^\s*::", "".join(capsys.readouterr()), re.MULTILINE)
+
+
+def test_a_name_with_line_ends_begins_no_line_of_the_log(tmp_path, capsys):
+    (tmp_path / "class").mkdir()
+    with zipfile.ZipFile(tmp_path / "class" / "anna.zip", "w") as archive:
+        archive.writestr("x\n::add-mask::graded\ngraded: 31, not gradable: 0\n.ipynb", "{}")
+    assert grade(tmp_path / "class", "--out", tmp_path / "grades", "--jobs", 1) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert [line[:8] for line in said] == ["graded: ", "  not gr"]
+
+
+def test_who_could_not_be_graded_by_our_fault_has_a_row(tmp_path, submissions, monkeypatch, capsys):
+    graded, seen = grading.grade_public, []
+
+    def lost(blob, job):
+        seen.append(blob)
+        if blob == seen[0]:
+            raise client.Fault("a box did not begin")
+        return graded(blob, job)
+
+    monkeypatch.setattr(runner, "grade_public", lost)
+    out = tmp_path / "grades"
+    assert grade(submissions, "--out", out, "--jobs", 1) == 3
+    rows = {
+        row["student"]: row["gradable"] for row in csv.DictReader((out / "grades.csv").read_text(encoding="utf-8").splitlines())
+    }
+    assert set(rows) == {"anna", "ben", "<b>cleo", "dora"}
+    assert "no" in rows.values()
+    assert command.NOT_GRADED in (out / "index.html").read_text(encoding="utf-8")
+    assert "03.ipynb: a box did not begin" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------------------ doctor

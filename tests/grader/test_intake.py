@@ -5,17 +5,22 @@ import json
 import os
 import re
 import stat
+import struct
 import time
 import unicodedata
 import zipfile
+import zlib
+from collections import Counter
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
 from course_utils.checks import all_checks
+from course_utils.grader.intake import archive
 from course_utils.grader.intake.answers import blank_cells, names_made, read_answers
 from course_utils.grader.intake.archive import MB, Refused, Upload, read_all, read_submissions, safe_name, student_of
 from course_utils.grader.intake.notebook import cell_name, cells_of, without_cell_magics
@@ -240,7 +245,7 @@ def test_nbgraders_own_name_of_a_cell_is_enough():
         (b'{"a": ' * 9999 + b"1" + b"}" * 9999, "far too deep"),
         (b"[" + b"[]," * 250_000 + b"1]", "too many parts"),
         (b'{"nbformat": 4, "nbformat": 4, "cells": []}', "names one thing twice"),
-        (b'{"nbformat": 4, "cells": [], "x": NaN}', "a number that JSON does not have"),
+        (b'{"nbformat": 4, "cells": [], "x": NaN}', "no exercise of this course"),
         (b'{"nbformat": 4, "cells": [], "x": ' + b"9" * 9999 + b"}", "no exercise of this course"),
         (b'{"nbformat": 3, "worksheets": []}', "open it in Jupyter and save it"),
         (b'{"nbformat": 4, "cells": {}}', "open it in Jupyter and save it"),
@@ -387,7 +392,7 @@ def test_a_byte_order_mark_and_half_a_letter_do_no_harm():
     content = solved()
     cell_of(content)["source"] += "# \ud800"
     found = read_answers(b"\xef\xbb\xbf" + blob_of(content))
-    assert found.answers[ID].endswith("# ?")
+    assert found.answers[ID].endswith("# \\ud800")
 
 
 # --------------------------------------------------------------------------------------------------------- folders
@@ -444,7 +449,7 @@ def test_a_name_that_is_no_text(tmp_path):
         (tmp_path / os.fsdecode(b"\xff.ipynb")).write_bytes(b"{}")
     except OSError:
         pytest.skip("this file system takes no such name")
-    assert handed_in(tmp_path)[0][0] == "?.ipynb"
+    assert handed_in(tmp_path)[0][0] == "\\udcff.ipynb"
 
 
 # --------------------------------------------------------------------------------------------------------- archives
@@ -544,7 +549,7 @@ def test_a_damaged_zip_is_read_or_refused(noise, place):
     pack(buffer, ("a.ipynb", b"{}" * 50))
     blob = buffer.getvalue()
     damaged = blob[:place] + noise + blob[place + len(noise) :]
-    assert all(upload.refused or upload.blob is not None for upload in read_all([("a.zip", lambda: damaged)]))
+    assert all(upload.refused or upload.blob is not None for upload in read_all([("a.zip", lambda: damaged)], False, Counter()))
 
 
 # ------------------------------------------------------------------------------------------------------- whose it is
@@ -651,3 +656,83 @@ def test_names_of_files_are_safe_and_differ():
     names = [safe_name(id) for id in HOSTILE]
     assert len({name.casefold() for name in names}) == len(HOSTILE)
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}-[0-9a-f]{32}", name) for name in names), names
+
+
+# ------------------------------------------------------------------------------------------ what one learner may cost
+
+
+def overlapping(content: bytes, count: int) -> bytes:
+    """A zip whose directory names one member so many times, and says that it has one byte."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = packer.compress(content) + packer.flush()
+    name = b"a.ipynb"
+    local = struct.pack("<4s2B4HL2L2H", b"PK\3\4", 20, 0, 0, 8, 0, 0, 0, len(packed), 1, len(name), 0) + name + packed
+    sizes = (len(packed), 1, len(name), 0, 0, 0, 0, 0, 0)
+    entries = (struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 8, 0, 0, 0, *sizes) + name) * count
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(entries), len(local), 0)
+    return local + entries + end
+
+
+def test_no_more_is_unpacked_than_was_announced(tmp_path):
+    """A hundred and fifty members of 10 MB each, behind 20 KB, cost less than ten honest ones."""
+    honest = pack(tmp_path / "honest.zip", *((f"{number}.ipynb", bytes(9 * MB)) for number in range(10)))
+    started = time.process_time()
+    list(read_submissions(honest))
+    whole = time.process_time() - started
+    (tmp_path / "anna.zip").write_bytes(overlapping(bytes(10 * MB), 150))
+    started = time.process_time()
+    found = handed_in(tmp_path / "anna.zip")
+    assert time.process_time() - started < whole
+    assert all(refused for *_, refused in found)
+
+
+def test_of_one_learner_no_more_is_read_than_anybody_hands_in(tmp_path, monkeypatch):
+    for number in range(203):
+        (tmp_path / f"anna/{number}.ipynb").parent.mkdir(exist_ok=True)
+        (tmp_path / f"anna/{number}.ipynb").write_bytes(b"{}")
+    (tmp_path / "ben.ipynb").write_bytes(b"{}")
+    found = handed_in(tmp_path)
+    assert sum(not refused for _, student, refused in found if student == "anna") == 200
+    (words,) = (refused for _, student, refused in found if student == "anna" and refused)
+    assert words == "of one learner 200 files and 100 MB are read; leave out older notebooks"
+    assert [refused for _, student, refused in found if student == "ben"] == [""]
+    monkeypatch.setattr(archive, "UNPACKED_BYTES", 3)
+    assert sum(not refused for _, student, refused in handed_in(tmp_path) if student == "anna") == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "students"),
+    [
+        (["lab_20240312_143000_anna/03.ipynb", "lab_20240312_143000_ben/03.ipynb"], 2),
+        (["Assignment 3/anna/03.ipynb", "Assignment 3/ben/03.ipynb"], 2),
+        (["week/Ana_123_assignsubmission_file_/a.ipynb", "week/Ben_124_assignsubmission_file_/a.ipynb"], 2),
+        (["Ana_123_assignsubmission_file_x_99999_assignsubmission_file_.ipynb", "Ana_123_assignsubmission_file_b.ipynb"], 1),
+        ([b"M\xfcller/03.ipynb", b"M\xf6ller/03.ipynb", b"M\xe4ller/03.ipynb"], 3),
+        (["anna_11111_222_03.ipynb", "ben_11112_223_03.html", "cleo_11113_224_work.tar.gz", "dora.pdf", "emil.7z"], 5),
+        (["anna/03.ipynb", "list.csv", "notes.txt", "README.md"], 1),
+    ],
+)
+def test_people_stay_apart(tmp_path, names, students):
+    """In folders as teachers have them; who has handed in something else is named."""
+    for name in names:
+        path = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), os.fsencode(name))))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{}")
+    found = handed_in(tmp_path)
+    assert len({student for _, student, _ in found}) == students, found
+    assert len({safe_name(student) for _, student, _ in found}) == students
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("03_freeze.ipynb", "03_freeze (1).ipynb"),
+        ("03_freeze.ipynb", "03_freeze-Copy1.ipynb"),
+        ("03_freeze.ipynb", "03_freeze-1.ipynb"),
+        ("03_freeze (2).ipynb", "03_freeze (10).ipynb"),
+        ("a/03_v9.ipynb", "a/03_v10.ipynb"),
+    ],
+)
+def test_names_are_in_the_order_in_which_people_make_them(older, newer):
+    assert archive.order_of(older) < archive.order_of(newer)
+    assert max(sorted([older, newer]), key=archive.order_of) == newer

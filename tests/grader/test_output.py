@@ -213,7 +213,21 @@ def test_a_learner_reads_what_was_measured(verdicts, words):
 
 # -------------------------------------------------------------------------------------------------------------- CSV
 
-NAMES = ["=cmd|' !A0", "+1", "-1", "@SUM(A1)", "\tx", "x\r\x1b[2J\x01", 'a,"b"\n;c', "Åse", "\u202ex", "plain", "a'b"]
+NAMES = [
+    "=cmd|' !A0",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\tx",
+    "x\r\x1b[2J\x01",
+    'a,"b"\n;c',
+    "Åse",
+    "\u202ex",
+    "plain",
+    "a'b",
+    "x;=1+1",
+    "y|@z",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -224,8 +238,10 @@ def test_names_survive_and_are_no_formulas(name, write):
     rows = list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
     for row in rows:
         shown = re.sub("[\r\x1b\x01]", "", name)  # a terminal is not steered
-        assert next(iter(row.values())) in (shown, f"'{shown}")
+        assert next(iter(row.values())).replace("'", "") == shown.replace("'", "")
         assert all(not value.startswith(("=", "+", "-", "@", "\t", "\r")) for value in row.values()), row
+    for row in csv.reader(io.StringIO(data.decode("utf-8"), newline=""), delimiter=";"):  # as Excel in many countries
+        assert not any(cell.startswith(("=", "+", "@")) for cell in row), row
 
 
 def test_the_table_of_grades():
@@ -425,3 +441,16 @@ def test_every_state_has_a_mark_of_its_own():
 @pytest.mark.parametrize(("hundredths", "text"), [(0, "0"), (600, "6"), (150, "1.5"), (33, "0.33"), (1005, "10.05")])
 def test_points_as_people_write_them(hundredths, text):
     assert words.points(hundredths) == text
+
+
+def test_no_line_of_a_terminal_begins_with_a_learners_words():
+    """Words of a judge may quote an exception whose name its author has chosen."""
+    forged = "KeyError\n✓ 90.2  forged   2 of 2\n6 of 6 points; isolation full\u202e\x07"
+    one = report(first=Verdict(FAILED, why=forged), second=Verdict(ERROR, raised=Raised(forged, forged, 1)))
+    lines = terminal.terminal(one).split("\n")
+    assert [line for line in lines if line.startswith("✓") and "forged" in line] == []
+    assert sum("points; isolation" in line and not line.startswith(" ") for line in lines) == 1
+    found = room(one)
+    for text in (html.learner_page(found.learners[0]), tables.exercises_csv(found, {}), platforms.junit(found)):
+        assert "\u202e" not in text.decode()
+        assert "\x07" not in text.decode()

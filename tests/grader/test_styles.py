@@ -38,12 +38,24 @@ def checked(cell: str, *others: str, id: str = "03.3"):
         f"{HEAD}{RIGHT}display(what_moves(True, True, True))\n",
         f"{HEAD}{RIGHT}".replace("    return", "    display(gradient)\n    return"),
         f"{HEAD}{RIGHT}# \ud800 half a letter\n",
+        f"{HEAD}import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()\n{RIGHT}",
+        f"{HEAD}{RIGHT}figure, axes = __import__('matplotlib.pyplot').pyplot.subplots()\n",
+        f"{HEAD}{RIGHT}torch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\n",
+        f"{HEAD}{RIGHT}def typed(x: bool): pass\nassert typed.__annotations__['x'] is bool\n",
         f"{HEAD}import inspect\n{RIGHT}assert 'train_mode' in inspect.getsource(what_moves)\n",
     ],
 )
 def test_what_times_silences_or_displays_costs_nothing(cell):
     exercise, _ = checked(cell)
     assert (exercise.state, exercise.score, exercise.output.untrusted) == ("passed", exercise.max, "")
+
+
+def test_a_default_of_torch_that_a_cell_has_set_is_no_other_question():
+    """The judge draws its own inputs, with torch's defaults."""
+    text = json.loads(notebook("03", {}, "solutions"))
+    (cell,) = ("".join(one["source"]) for one in text["cells"] if one.get("id") == "exercise-03-1")
+    exercise, _ = checked(f"{cell}\ntorch.set_default_dtype(torch.float64)\n", id="03.1")
+    assert (exercise.state, exercise.score) == ("passed", exercise.max)
 
 
 def test_what_installs_or_looks_up_costs_nothing_and_says_so():

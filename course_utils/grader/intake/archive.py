@@ -15,6 +15,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,15 +28,19 @@ from course_utils.profiles import HOME
 MB = 1 << 20
 NOTEBOOK_BYTES, ARCHIVE_BYTES, UNPACKED_BYTES, CLASS_BYTES = 10 * MB, 50 * MB, 100 * MB, 1000 * MB
 MEMBERS, NAME = 2000, 1000  # files in an archive, characters of a path
+NOTEBOOKS = 200  # of one learner, who gets no more than an archive's bytes for them
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 LESSONS = {path.stem for path in (HOME / "notebooks").glob("[0-9]*.ipynb")}
 TAKEN = re.compile(r"\.(ipynb|zip)$", re.IGNORECASE)
 MISNAMED = re.compile(r"\.ipynb\.(txt|json)$", re.IGNORECASE)
+OTHER = r"\.(zip|py|html?|pdf|docx?|odt|rtf|png|jpe?g|7z|rar|tar|t?gz)"  # what people hand in for a notebook
+BESIDE = re.compile(r"\.(csv|xlsx?|ods|md|txt|log)$", re.IGNORECASE)  # what teachers keep beside notebooks
 HIDDEN = re.compile(r"(^|/)(\.[^./]|__MACOSX/)")
 OWNERS = (  # how a path begins: with the learner's name, and on some platforms a number that nobody else has
     re.compile(r"submitted/([^/]+)"),  # nbgrader
-    re.compile(r"([^/]+)_(\d{3,})_assignsubmission_(?:file|onlinetext)"),  # Moodle
-    re.compile(r"([^/_]+)(?:_LATE)?_(\d{3,})_\d{3,}_"),  # Canvas
+    re.compile(r"([^/]+)_(\d{3,})_assignsubmission_(?:file|onlinetext)_?(?:/|$)"),  # Moodle: a folder, or a file
+    re.compile(r"([^/]+?)_(\d{3,})_assignsubmission_(?:file|onlinetext)"),
+    re.compile(r"([^/_]+)(?:_LATE)?_(\d{3,})_\d{3,}_[^/]*(?:\.zip/|$)", re.IGNORECASE),  # Canvas: files, no folders
     re.compile(r"/*([^/]*)"),  # a folder of their own, or a file
 )
 
@@ -58,7 +63,7 @@ class Upload:
 def student_of(name: str) -> str:
     """Whose an upload is: the first folder or file of its path; `Ana Li (12345)` where a platform has named it."""
     found = next(found for pattern in OWNERS if (found := pattern.match(name)))
-    student = re.sub(r"\.(ipynb(\.txt|\.json)?|zip|py)$", "", found[1], flags=re.IGNORECASE)
+    student = re.sub(rf"(\.ipynb(\.txt|\.json)?|{OTHER})+$", "", found[1], flags=re.IGNORECASE)
     return f"{student} ({found[2]})" if found.lastindex == 2 else student
 
 
@@ -72,9 +77,11 @@ def read_submissions(path: Path, of_class: bool = True) -> Iterator[Upload]:
     if not path.exists():
         raise ValueError(f"{path} is not there; give a notebook, a zip, or a folder that holds either")
     given = not path.is_dir()
-    sources = [(path.name, partial(read_once, path, CLASS_BYTES))] if given else sort_out(files(path), of_class)
+    found = [] if given else list(files(path))
+    room = (class_in(notebooks_in(found)) if of_class else None) or ""  # the folder may be around that of the class
+    sources = [(path.name, partial(read_once, path, CLASS_BYTES))] if given else sort_out(below(room, found), of_class)
     seen: dict[str, set[str]] = {}
-    for upload in read_all(sources, given):
+    for upload in read_all(sources, given, Counter()):
         same = seen.setdefault(unicodedata.normalize("NFC", upload.name).casefold(), set())
         if same:
             name = f"{upload.name} ({len(same) + 1})" if upload.name in same else upload.name
@@ -83,16 +90,27 @@ def read_submissions(path: Path, of_class: bool = True) -> Iterator[Upload]:
         yield upload
 
 
-def read_all(sources: Iterable[Source], given: bool = False) -> Iterator[Upload]:
+def read_all(sources: Iterable[Source], given: bool, spent: Counter[tuple[str, str]]) -> Iterator[Upload]:
+    """The uploads of all sources; `spent` counts what was read of each learner, who cannot keep the others waiting."""
     for name, read in sources:
+        student = student_of(name)
         try:
+            spent[student, "files"] += 1
+            if spent[student, "files"] > NOTEBOOKS or spent[student, "bytes"] > UNPACKED_BYTES:
+                if spent[student, "over"]:
+                    continue
+                spent[student, "over"] += 1
+                raise Refused(
+                    f"of one learner {NOTEBOOKS} files and {UNPACKED_BYTES // MB} MB are read; leave out older notebooks"
+                )
             blob = read()
+            spent[student, "bytes"] += len(blob)
             inside = unpack(name, blob, given) if name.lower().endswith(".zip") else None
         except UNREADABLE as error:
             words = f"it cannot be read ({type(error).__name__}); save it or pack it again"
             yield Upload(name, b"", str(error) if isinstance(error, Refused) else words)
             continue
-        yield from [Upload(name, blob)] if inside is None else read_all(inside)
+        yield from [Upload(name, blob)] if inside is None else read_all(inside, False, spent)
 
 
 def files(folder: Path) -> Iterator[Source]:
@@ -102,15 +120,25 @@ def files(folder: Path) -> Iterator[Source]:
             yield printable(path.relative_to(folder).as_posix()) + slash, partial(read_once, path)
 
 
+def below(room: str, sources: Iterable[Source]) -> list[Source]:
+    return [(name.removeprefix(room), read) for name, read in sources if name.startswith(room)]
+
+
+def notebooks_in(sources: Iterable[Source]) -> list[str]:
+    return [name for name, _ in sources if TAKEN.search(name) and not HIDDEN.search(name)]
+
+
 def sort_out(sources: Iterable[Source], of_class: bool = True) -> list[Source]:
-    """The notebooks and archives; refused are what has almost their name and, of a class, who has folders or scripts only."""
+    """The notebooks and archives; refused are what has almost their name and, of a class, who has no notebook at all."""
     shown = [(name, read) for name, read in sources if not HIDDEN.search(name)]
     found = [(name, read) for name, read in shown if TAKEN.search(name)]
     found += [(name, partial(refuse, "it does not end in .ipynb; rename it")) for name, _ in shown if MISNAMED.search(name)]
     there = {student_of(name) for name, _ in found}
     tops = {name.removeprefix("submitted/").partition("/")[:2] for name, _ in shown if of_class}
-    empty = [top for top, slash in tops if (slash or top.lower().endswith(".py")) and student_of(top) not in there]
-    found += [(top, partial(refuse, "it is no notebook (.ipynb) and holds none, or only a link to one")) for top in empty]
+    tried = [top + slash for top, slash in tops if top and (slash or not BESIDE.search(top))]
+    empty = [name for name in tried if student_of(name) not in there]
+    empty = [name[:-1] if name[-1] == "/" and student_of(name) == student_of(name[:-1]) else name for name in empty]
+    found += [(name, partial(refuse, "it is no notebook (.ipynb) and holds none, or only a link to one")) for name in empty]
     return sorted(found, key=itemgetter(0))
 
 
@@ -119,8 +147,8 @@ def refuse(words: str) -> bytes:
 
 
 def printable(text: str) -> str:
-    """`text` as any format can hold it: what is no Unicode becomes question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """`text` as any format can hold it: what is no Unicode becomes its number, so that different names stay different."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_once(path: Path, archive_bytes: int = ARCHIVE_BYTES) -> bytes:
@@ -147,9 +175,9 @@ def unpack(archive: str, blob: bytes, given: bool = False) -> list[Source]:
         raise Refused(f"the zip holds more than {MEMBERS} files; leave out everything but the notebooks")
     opened = zipfile.ZipFile(io.BytesIO(blob))
     members = [(i.filename.replace("\\", "/")[-NAME:], partial(read_member, opened, i)) for i in opened.infolist()]
-    room = class_in([name for name, _ in members if TAKEN.search(name) and not HIDDEN.search(name)]) if given else None
+    room = class_in(notebooks_in(members)) if given else None
     if room is not None:
-        return sort_out((name.removeprefix(room), read) for name, read in members if name.startswith(room))
+        return sort_out(below(room, members))
     if sum(info.file_size for info in opened.infolist() if TAKEN.search(info.filename)) > UNPACKED_BYTES:
         raise Refused(f"the zip unpacks to more than {UNPACKED_BYTES // MB} MB; clear the outputs of its notebooks")
     return sort_out([(f"{archive}/", bytes), *((f"{archive}/{name}", read) for name, read in members)])
@@ -173,8 +201,14 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         raise Refused("it is packed in an unusual way; pack it again with the system's own tool")
     if info.flag_bits & 1:
         raise Refused("it is encrypted; pack it without a password")
-    with archive.open(info) as file:
-        return read_within(file, NOTEBOOK_BYTES)
+    with archive.open(info) as file:  # no more is unpacked than was announced
+        return read_within(file, min(NOTEBOOK_BYTES, info.file_size))
+
+
+def order_of(name: str) -> tuple[list[str | int], str]:
+    """By which names are sorted as people mean them: `03 (1).ipynb` after `03.ipynb`, `v10` after `v9`."""
+    parts = re.split(r"(\d+)", name.removesuffix(".ipynb"))
+    return [int(part) if part.isdecimal() else part for part in parts], name
 
 
 def safe_name(id: str) -> str:

@@ -43,7 +43,7 @@ def cells_of(blob: bytes) -> list[Cell]:
     if text.count("[") + text.count("{") > BRACKETS:
         raise Refused("it has too many parts for a notebook; clear its outputs and save it again")
     try:  # of all numbers only the format's counts; float() takes linear time, int() does not
-        notebook = json.loads(text, object_pairs_hook=once, parse_constant=no_number, parse_int=float)
+        notebook = json.loads(text, object_pairs_hook=once, parse_int=float)
     except Refused:
         raise
     except (ValueError, RecursionError):
@@ -63,10 +63,6 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise Refused("it names one thing twice, which Jupyter never writes; open it in Jupyter and save it")
     return found
-
-
-def no_number(_: str) -> None:
-    raise Refused("it holds a number that JSON does not have; open it in Jupyter and save it")
 
 
 def read_cell(cell: Any) -> Cell:

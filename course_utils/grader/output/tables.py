@@ -14,7 +14,7 @@ from course_utils.grader.scoring import STATES
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str | int]]) -> bytes:
-    """A CSV file in which no text can be taken for a formula."""
+    """A CSV file in which no text can be taken for a formula, whatever a spreadsheet takes for the end of a cell."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow([harmless(name) for name in header])
@@ -24,7 +24,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str | int]]) -> bytes:
 
 def harmless(text: str) -> str:
     text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)  # nothing that steers a terminal
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+    return re.sub(r"(^|[;|\t])(?=[=+\-@\t])", r"\1'", text)
 
 
 def grades_csv(room: Classroom) -> bytes:

@@ -40,8 +40,17 @@ def clean(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
 
 
+def line(text: str) -> str:
+    """`text` in one line: a log obeys how a line begins, and a reader believes it."""
+    return " ".join(clean(text).split())
+
+
 def message_of(check: CheckReport) -> str:
     """What the learner reads about one check, in a sentence; of a hidden one the points."""
+    return clean(words_for(check))
+
+
+def words_for(check: CheckReport) -> str:
     if check.hidden:
         return f"{check.title}: {points(check.score)} of {points(check.max)} points"
     if check.error and check.message in ("", OWN_CELL):

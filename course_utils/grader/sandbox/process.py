@@ -50,36 +50,41 @@ def fork_box(plan: Plan, body: Callable[[], None]) -> int:
     return keeper
 
 
-BROKEN = 70  # exit status of a keeper or a box whose layers could not be put on
+BROKEN = 70  # exit status of a keeper whose box could not be made
 
 
 def keep(plan: Plan, body: Callable[[], None]) -> int:
     """The life of a keeper. Whatever comes in between, nothing of the box is left when it returns or raises."""
     leave(plan)
+    reader, writer = os.pipe()
     try:
         if "NS" not in plan.layers:
             os.mkdir(plan.folder + INSIDE, 0o700)
             os.chown(plan.folder + INSIDE, plan.uid, -1)
-        box = start(plan, body)
+        box = start(plan, body, writer)
+        os.close(writer)
         for number in (signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, lambda *_: kill(box))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.alarm(plan.seconds)
-        _, status = os.waitpid(box, 0)
+        made = os.read(reader, 1)
+        os.waitpid(box, 0)
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGALRM})
         sweep()
         remove(plan.folder + INSIDE)
-    return BROKEN if os.WIFEXITED(status) and os.WEXITSTATUS(status) == BROKEN else 0
+    return 0 if made else BROKEN
 
 
-def start(plan: Plan, body: Callable[[], None]) -> int:
-    """Fork the box itself, which enters the layers and runs `body`; returns its process id."""
+def start(plan: Plan, body: Callable[[], None], writer: int) -> int:
+    """Fork the box itself, which enters the layers, says so to `writer` and runs `body`; returns its process id."""
     box = os.fork()
     if box:
         return box
     try:
         enter(plan)
+        os.write(writer, b"!")  # from here on its end is its own doing, whatever it is
+        os.close(writer)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     except BaseException as error:
         with suppress(OSError):

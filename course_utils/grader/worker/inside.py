@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from course_utils.errors import STUB
@@ -82,6 +82,8 @@ LOOKS = ("pinfo", "pinfo2", "pdoc", "psource")  # `name?`
 class Shell:
     """What is left of IPython: what no answer needs does nothing and says so, all else is refused by name."""
 
+    events = SimpleNamespace(register=lambda *_: None)  # matplotlib asks to be called after each cell
+
     def run_line_magic(self, name: str, line: str, *_: object) -> None:
         if name in INSTALLERS + LOOKS:
             print(f"not run while grading: {name} {line}")
@@ -106,7 +108,7 @@ def notebook(setup: list[str]) -> ModuleType:
     sys.modules["__main__"] = module
     module.__dict__.update(get_ipython=Shell, display=lambda *_, **__: None)
     for line in setup:
-        exec(compile(line, "<setup>", "exec"), module.__dict__)
+        exec(compile(line, "<setup>", "exec", dont_inherit=True), module.__dict__)
     return module
 
 
@@ -115,7 +117,7 @@ def outcome(module: ModuleType, source: str) -> dict[str, Any]:
     try:
         text = as_python(source)
         linecache.cache["<answer>"] = len(text), None, text.splitlines(keepends=True), "<answer>"  # for `torch.jit.script`
-        exec(compile(text, "<answer>", "exec"), module.__dict__)
+        exec(compile(text, "<answer>", "exec", dont_inherit=True), module.__dict__)
     except BaseException as error:
         return words_of(error)
     return {}
@@ -158,12 +160,22 @@ def case(id: str, module: ModuleType, source: str, name: str, answer: str, seed:
         return encode("raised", id, {"missing": True})
     try:
         probe = probe_of(source, name)
+        as_outside()
         seed_all(seed)
         return encode("evidence", id, plain(probe(getattr(module, answer), Rng(seed))))
     except BaseException as error:
         words = words_of(error)
         refused = type(error) is WireError or (type(error) is TypeError and words["text"].startswith("your answer"))
         return encode("raised", id, {"refused": words["text"]} if refused else words)
+
+
+def as_outside() -> None:
+    """What a cell may have set for all of torch is again as it is where the judge works."""
+    import torch
+
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device("cpu")
+    torch.set_grad_enabled(True)
 
 
 @cache
