@@ -135,6 +135,10 @@ def test_the_class_at_a_glance():
     assert "--o0:0;--o1:1;" in page.replace("\n", ""), "anna is first by name and second by points"
 
 
+def index_text(found) -> str:
+    return " ".join(Page(html.index_page(found, {})).text.split())
+
+
 def test_one_row_for_each_learner_whose_last_notebook_counts():
     """Or somebody could hand in a hundred and get the best of all guesses."""
     guesses = [report(f"anna/{number}.ipynb", third=Verdict(FAILED if number % 2 else PASSED)) for number in range(1, 4)]
@@ -147,6 +151,8 @@ def test_one_row_for_each_learner_whose_last_notebook_counts():
     assert page.count(f"This notebook does not count: {why}.") == 2
     assert all(f"anna/{number}.ipynb, sha256" in page for number in range(1, 5))
     assert page.count("hidden check 1") == 1, "each of a hundred would tell something of the hidden checks"
+    assert "Do not count: 2 Of one learner and lesson the last notebook by name counts." in index_text(found)
+    assert f"anna/1.ipynb: {why} anna/2.ipynb: {why}" in index_text(found)
     rows = list(csv.DictReader(io.StringIO(tables.exercises_csv(found, {}).decode())))
     assert [(row["state"], row["message"]) for row in rows if row["notebook"] == "anna/1.ipynb"] == [("not counted", why)]
     suites = ET.fromstring(platforms.junit(found))

@@ -50,7 +50,10 @@ def index_page(room: Classroom, claims: Mapping[str, Sequence[str]]) -> bytes:
     orders += [ranks([exercises[id].score for _, exercises in rows]) for id in room.exercises]
     ordered = list(zip(*orders, strict=True))
     refused = [report for learner in room.learners for report in learner.reports if not report.gradable]
-    return page("index.html", room=room, rows=rows, orders=ordered, hardest=hardest(room), refused=refused, claims=claims)
+    both = [(report, learner) for learner in room.learners for report in learner.reports if learner.why_not(report)]
+    older = [(report, learner) for report, learner in both if report.gradable]
+    lists = {"orders": ordered, "hardest": hardest(room), "refused": refused, "older": older}
+    return page("index.html", room=room, rows=rows, claims=claims, **lists)
 
 
 def ranks(keys: Sequence[Any]) -> list[int]:
