@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from course_utils.precomputed import precompute
     from course_utils.prediction import predict
     from course_utils.profiles import Settings, settings
+    from course_utils.range_test import lr_range_test, steepest_rate
     from course_utils.sweeps import sweep
     from course_utils.train import Epoch, Score, evaluate, fit, train_one_epoch
     from course_utils.weights import get_weights
@@ -39,6 +40,7 @@ EXPORTS = {  # the public API: module → names
     "fx_split": ("split_frozen",),
     "precomputed": ("precompute",),
     "sweeps": ("sweep", "sweeps"),
+    "range_test": ("lr_range_test", "steepest_rate"),
     "plots": ("plots",),
     "checks": ("check", "progress"),
 }
@@ -59,6 +61,7 @@ __all__ = [
     "head_of",
     "in_memory",
     "load_model",
+    "lr_range_test",
     "near_duplicates",
     "open_data",
     "open_model",
@@ -74,6 +77,7 @@ __all__ = [
     "save_model",
     "settings",
     "split_frozen",
+    "steepest_rate",
     "sweep",
     "sweeps",
     "train_mode",

@@ -6,7 +6,6 @@ import math
 import numbers
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from statistics import mean, stdev
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from course_utils.feature_store import Features
 from course_utils.finetune import check_rate
+from course_utils.loader_state import preserve_loader, rewind
 from course_utils.rng import preserve_rng_state, seed_all
 from course_utils.train import (
     Batches,
@@ -75,7 +74,7 @@ def sweep(
     plan = list(product(map(as_rate, rates), map(as_seed, seeds)))
     runs = Runs(start, train, val, epochs, optimizer)
     rows: list[Row] = []
-    with preserve_rng_state(), preserve_generators(train):
+    with preserve_rng_state(), preserve_loader(train):
         try:
             for lr, seed in plan:
                 rows.append(runs.run(lr, seed))
@@ -164,36 +163,6 @@ def equal(one: Inputs, other: Inputs) -> bool:
     if isinstance(one, Tensor):
         return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
     return len(one) == len(other) and all(map(equal, one, other))
-
-
-# ---------------------------------------------------------------------------------------------------- random numbers
-
-
-def rewind(train: DataLoader, seed: int) -> None:
-    """From here on the batches follow from `seed`: their order, what a transform draws, and which views are shown."""
-    seed_all(seed)
-    for generator in generators_of(train):
-        generator.manual_seed(seed)
-    if isinstance(getattr(train, "dataset", None), Features):
-        train.dataset.epoch = 0  # type: ignore[attr-defined]
-
-
-def generators_of(loader: Any) -> list[torch.Generator]:
-    """The generators of a loader, of its samplers, and of the samplers in these."""
-    within = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
-    found = [getattr(loader, "generator", None), *(generator for one in within if one for generator in generators_of(one))]
-    return [generator for generator in found if isinstance(generator, torch.Generator)]
-
-
-@contextmanager
-def preserve_generators(loader: DataLoader) -> Iterator[None]:
-    """Afterwards the generators of `loader` and its samplers are as they were before."""
-    states = [(generator, generator.get_state()) for generator in generators_of(loader)]
-    try:
-        yield
-    finally:
-        for generator, state in states:
-            generator.set_state(state)
 
 
 # ------------------------------------------------------------------------------------------------------- the interval

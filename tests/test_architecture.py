@@ -18,7 +18,7 @@ LEFT_TO_RIGHT = (
     *("errors", "files", "rng", "profiles", "worlds", "drawing", "weights", "images", "folders", "data"),
     *("trial", "heads", "models", "finetune", "losses", "train", "prediction"),
     *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "precomputed"),
-    *("sweeps", "experiments", "plots", "checks", "grader"),
+    *("loader_state", "sweeps", "range_test", "experiments", "plots", "checks", "grader"),
 )
 ON_TOP = "tools"  # the workshop: each tool may use what it needs, and nothing uses the tools
 
