@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from course_utils import plots, sweeps
+    from course_utils.checkpoints import load_checkpoint, save_checkpoint
     from course_utils.checks import check, progress
     from course_utils.data import Data, open_data
     from course_utils.finetune import eval_mode, freeze, param_groups, train_mode, trainable, unfreeze
@@ -39,6 +40,7 @@ EXPORTS = {  # the public API: module → names
     "prediction": ("predict",),
     "fx_split": ("split_frozen",),
     "precomputed": ("precompute",),
+    "checkpoints": ("load_checkpoint", "save_checkpoint"),
     "sweeps": ("sweep", "sweeps"),
     "range_test": ("lr_range_test", "steepest_rate"),
     "plots": ("plots",),
@@ -60,6 +62,7 @@ __all__ = [
     "head_name",
     "head_of",
     "in_memory",
+    "load_checkpoint",
     "load_model",
     "lr_range_test",
     "near_duplicates",
@@ -74,6 +77,7 @@ __all__ = [
     "progress",
     "read_picture",
     "replace_head",
+    "save_checkpoint",
     "save_model",
     "settings",
     "split_frozen",

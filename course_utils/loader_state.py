@@ -14,10 +14,10 @@ from course_utils.rng import seed_all
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:
-    """The generators of a loader, of its samplers, and of the samplers in these."""
+    """The generators of a loader, of its samplers, and of the samplers in these, each once."""
     within = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
     found = [getattr(loader, "generator", None), *(generator for one in within if one for generator in generators_of(one))]
-    return [generator for generator in found if isinstance(generator, torch.Generator)]
+    return list(dict.fromkeys(generator for generator in found if isinstance(generator, torch.Generator)))
 
 
 def features_of(loader: Any) -> list[Features]:
