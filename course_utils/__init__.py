@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from course_utils import plots, sweeps
+    from course_utils.checkpoints import load_checkpoint, save_checkpoint
     from course_utils.checks import check, progress
     from course_utils.data import Data, open_data
     from course_utils.finetune import eval_mode, freeze, param_groups, train_mode, trainable, unfreeze
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from course_utils.precomputed import precompute
     from course_utils.prediction import predict
     from course_utils.profiles import Settings, settings
+    from course_utils.range_test import lr_range_test, steepest_rate
     from course_utils.sweeps import sweep
     from course_utils.train import Epoch, Score, evaluate, fit, train_one_epoch
     from course_utils.weights import get_weights
@@ -38,7 +40,9 @@ EXPORTS = {  # the public API: module → names
     "prediction": ("predict",),
     "fx_split": ("split_frozen",),
     "precomputed": ("precompute",),
+    "checkpoints": ("load_checkpoint", "save_checkpoint"),
     "sweeps": ("sweep", "sweeps"),
+    "range_test": ("lr_range_test", "steepest_rate"),
     "plots": ("plots",),
     "checks": ("check", "progress"),
 }
@@ -58,7 +62,9 @@ __all__ = [
     "head_name",
     "head_of",
     "in_memory",
+    "load_checkpoint",
     "load_model",
+    "lr_range_test",
     "near_duplicates",
     "open_data",
     "open_model",
@@ -71,9 +77,11 @@ __all__ = [
     "progress",
     "read_picture",
     "replace_head",
+    "save_checkpoint",
     "save_model",
     "settings",
     "split_frozen",
+    "steepest_rate",
     "sweep",
     "sweeps",
     "train_mode",

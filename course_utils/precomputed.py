@@ -46,8 +46,8 @@ class FeatureLoader(DataLoader):
     """Batches of features with their labels: the batches that the loader of the pictures would give, in its order.
 
     Raises:
-        ValueError: at the beginning of an epoch, if the frozen part, or the model it was cut from, is not what it was when
-            the features were made.
+        ValueError: at the beginning of an epoch, or when they are copied, if the frozen part, or the model it was cut from,
+            is not what it was when the features were made.
     """
 
     dataset: Features
@@ -60,15 +60,24 @@ class FeatureLoader(DataLoader):
             pin_memory=loader.pin_memory,
             generator=loader.generator,
         )
-        self.made_by, self.epochs = Witness(frozen, loader), 0
+        self.made_by: Witness | None = Witness(frozen, loader)
+        self.epochs = 0
 
     def __iter__(self) -> Any:
         self.dataset.epoch += 1
         self.epochs += 1
-        why = self.made_by.objection(thorough=self.epochs in SELDOM)  # a picture takes its time
+        self.check(thorough=self.epochs in SELDOM)  # a picture takes its time
+        return super().__iter__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied or travels to another process: the features, without the frozen part, which stays where it is."""
+        self.check(thorough=True)
+        return vars(self) | {"made_by": None}
+
+    def check(self, *, thorough: bool) -> None:
+        why = self.made_by.objection(thorough=thorough) if self.made_by else None
         if why:
             raise ValueError(f"these features are out of date: {why}; split and precompute again")
-        return super().__iter__()
 
 
 def _as_it_is(batch: Any) -> Any:

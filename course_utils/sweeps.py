@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from statistics import mean, stdev
 from typing import Any
@@ -17,9 +18,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from course_utils.feature_store import Features
 from course_utils.finetune import check_rate
+from course_utils.fingerprint import fingerprint
+from course_utils.loader_state import preserve_loader, rewind
 from course_utils.rng import preserve_rng_state, seed_all
+from course_utils.spread import Journal, Key, Record, packed, spread
 from course_utils.train import (
     Batches,
     Counted,
@@ -50,6 +53,8 @@ def sweep(
     seeds: Sequence[int],
     epochs: int,
     optimizer: Callable[[Iterable[nn.Parameter], float], Optimizer] = momentum,
+    scheduler: str | None = None,
+    journal: str | os.PathLike | None = None,
 ) -> list[Row]:
     """Train `start(seed)` at every rate from every seed, and evaluate each once, at the end.
 
@@ -60,28 +65,67 @@ def sweep(
     Args:
         start: the network before training, another one each time; for kept features the learning half of a split network.
         optimizer: makes an optimizer from parameters and a rate.
+        scheduler: the address of a dask scheduler such as "tcp://host:8786", whose workers make the runs side by side; the
+            records are the same. Everything that a run needs travels there, so nothing of it may hold an open file, a
+            generator of batches, or the like.
+        journal: a file in which each record is written as soon as it is there. Stopped and called again, `sweep` makes the
+            runs that are missing. It belongs to this one sweep: delete it when network, pictures or optimizer change.
 
     Returns:
         One record per run: `{"lr": 0.01, "seed": 0, "loss": …, "val": …}`, with the loss and the accuracy (0 … 1) on `val`.
         The loss of a run is infinite if it diverged; its accuracy is then that of the last step before.
 
     Raises:
-        TypeError: if `start` does not return a module.
+        TypeError: if `start` does not return a module, or something cannot travel to the workers.
         ValueError: if `epochs` or a rate is not positive, a seed is no whole number, nothing learns, `start` returns what an
-            earlier run has trained, or two runs of one seed do not begin with the same batch.
+            earlier run has trained, two runs of one seed do not begin with the same batch, or the journal is another's; and
+            for a scheduler what `spread` raises.
         KeyboardInterrupt: at Ctrl-C; its `finished` holds the records of the runs that were done.
     """
     check_epochs(epochs)
     plan = list(product(map(as_rate, rates), map(as_seed, seeds)))
-    runs = Runs(start, train, val, epochs, optimizer)
-    rows: list[Row] = []
-    with preserve_rng_state(), preserve_generators(train):
+    parts: dict[str, Any] = {"start": start, "train": train, "val": val, "epochs": epochs, "optimizer": optimizer}
+    log = Journal(journal, about={"epochs": epochs})
+    with preserve_rng_state(), preserve_loader(train):
+        run = travelling(parts) if scheduler else Runs(**parts).run
         try:
-            for lr, seed in plan:
-                rows.append(runs.run(lr, seed))
+            found = spread(run, plan, scheduler=scheduler, journal=log)
         except KeyboardInterrupt:
-            raise interrupted(rows, f"{len(plan)} runs") from None
-    return rows
+            raise interrupted(rows_of(log.known.values()), f"{len(plan)} runs") from None
+    check_first(found, journal)
+    return rows_of(found[key] for key in plan)
+
+
+def rows_of(records: Iterable[Record]) -> list[Row]:
+    return [{name: value for name, value in record.items() if name != "first"} for record in records]
+
+
+def check_first(found: Mapping[Key, Record], journal: str | os.PathLike | None) -> None:
+    """Runs of one seed began with the same batch, wherever they were made."""
+    first: dict[int, str] = {}
+    for record in found.values():
+        if first.setdefault(record["seed"], record["first"]) != record["first"]:
+            where = f" or {journal} is of another sweep" if journal else ""
+            raise ValueError(DIFFER.format(seed=record["seed"], where=where))
+
+
+def travelling(parts: dict[str, Any]) -> Callable[..., Record]:
+    """`apart` with all that it needs, if that can travel to another process."""
+    for name, part in parts.items():
+        try:
+            packed(part)
+        except TypeError as error:
+            raise TypeError(
+                f"{name} cannot travel to the workers of a scheduler ({error.__cause__}); give a DataLoader or a list of "
+                "batches, and functions that open what they need, or sweep without a scheduler"
+            ) from error
+    return partial(apart, parts)
+
+
+def apart(parts: dict[str, Any], lr: float, seed: int) -> Record:
+    """One run, in a process that knows of no other."""
+    with preserve_rng_state():
+        return Runs(**parts).run(lr, seed)
 
 
 def as_rate(rate: float) -> float:
@@ -124,7 +168,7 @@ class Runs:
             diverged = True
         score = evaluate(model, self.val)
         loss = score.loss if math.isfinite(score.loss) and not diverged else math.inf
-        return {"lr": lr, "seed": seed, "loss": loss, "val": score.accuracy}
+        return {"lr": lr, "seed": seed, "loss": loss, "val": score.accuracy, "first": fingerprint(*self.first[seed])}
 
     def learning(self, model: nn.Module) -> list[nn.Parameter]:
         """The parameters that learn, none of which an earlier run has trained."""
@@ -152,48 +196,21 @@ class Compared(Counted):
     def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
         for batch in super().__iter__():
             if self.images == len(batch[1]) and not equal(batch, self.first.setdefault(self.seed, batch)):
-                raise ValueError(
-                    f"two runs of seed {self.seed} do not begin with the same batch, so their rates cannot be compared: the "
-                    "data set or a sampler has random numbers of its own, or goes on where it was; let it draw from torch, "
-                    "numpy or random, or from a torch.Generator named `generator`, and do without persistent_workers"
-                )
+                raise ValueError(DIFFER.format(seed=self.seed, where=""))
             yield batch
+
+
+DIFFER = (
+    "two runs of seed {seed} do not begin with the same batch, so their rates cannot be compared{where}: the data set or a "
+    "sampler has random numbers of its own, or goes on where it was; let it draw from torch, numpy or random, or from a "
+    "torch.Generator named `generator`, and do without persistent_workers"
+)
 
 
 def equal(one: Inputs, other: Inputs) -> bool:
     if isinstance(one, Tensor):
         return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
     return len(one) == len(other) and all(map(equal, one, other))
-
-
-# ---------------------------------------------------------------------------------------------------- random numbers
-
-
-def rewind(train: DataLoader, seed: int) -> None:
-    """From here on the batches follow from `seed`: their order, what a transform draws, and which views are shown."""
-    seed_all(seed)
-    for generator in generators_of(train):
-        generator.manual_seed(seed)
-    if isinstance(getattr(train, "dataset", None), Features):
-        train.dataset.epoch = 0  # type: ignore[attr-defined]
-
-
-def generators_of(loader: Any) -> list[torch.Generator]:
-    """The generators of a loader, of its samplers, and of the samplers in these."""
-    within = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
-    found = [getattr(loader, "generator", None), *(generator for one in within if one for generator in generators_of(one))]
-    return [generator for generator in found if isinstance(generator, torch.Generator)]
-
-
-@contextmanager
-def preserve_generators(loader: DataLoader) -> Iterator[None]:
-    """Afterwards the generators of `loader` and its samplers are as they were before."""
-    states = [(generator, generator.get_state()) for generator in generators_of(loader)]
-    try:
-        yield
-    finally:
-        for generator, state in states:
-            generator.set_state(state)
 
 
 # ------------------------------------------------------------------------------------------------------- the interval

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
 from course_utils.finetune import check_rate, eval_mode, train_mode, trainable
@@ -59,11 +60,18 @@ def to_device(inputs: Inputs, device: torch.device) -> Inputs:
 
 
 def train_one_epoch(
-    model: nn.Module, loader: Batches, optimizer: Optimizer, *, loss_function: Loss = cross_entropy, note: str = "train"
+    model: nn.Module,
+    loader: Batches,
+    optimizer: Optimizer,
+    *,
+    step_scheduler: LRScheduler | None = None,
+    loss_function: Loss = cross_entropy,
+    note: str = "train",
 ) -> Score:
     """Show every batch once and step after each; what is frozen stays as it is.
 
     Args:
+        step_scheduler: sets the rates anew after each step.
         loader: batches of two, images and labels. Labels are class numbers of shape (batch,), or have the shape of the
             outputs: soft labels, several labels of a picture, or the yes or no for a single logit.
         loss_function: takes what the model returns, and the labels; gives the mean over the batch.
@@ -79,6 +87,7 @@ def train_one_epoch(
         FloatingPointError: if the loss is not finite, before the step; the message names batch and learning rates.
     """
     check_learns(model)
+    check_schedulers(optimizer, step_scheduler)
     train_mode(model)
     device = device_of(model)
     meter = Meter(loss_function)
@@ -93,6 +102,8 @@ def train_one_epoch(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            if step_scheduler:
+                step_scheduler.step()
             batches.set_postfix_str(f"loss {meter.last:.3f}, {meter.speed:.0f} pictures/s", refresh=False)
     return meter.score()
 
@@ -154,41 +165,72 @@ def fit(
     optimizer: Optimizer,
     *,
     epochs: int,
+    done: int = 0,
+    step_scheduler: LRScheduler | None = None,
+    epoch_scheduler: LRScheduler | None = None,
     loss_function: Loss = cross_entropy,
     before_epoch: Callable[[int], object] = lambda number: None,
     after_epoch: Callable[[Epoch], object] = lambda epoch: None,
 ) -> list[Epoch]:
     """Train for `epochs` epochs and evaluate after each.
 
+    Whatever else a training needs is made outside and handed in. To keep the best weights, copy them when val says so:
+
+        def keep_best(epoch):
+            if epoch.val.accuracy > best.get("accuracy", -1):
+                best.update(accuracy=epoch.val.accuracy, weights=copy.deepcopy(model.state_dict()))
+
+        best = {}
+        fit(model, train, val, optimizer, epochs=10, after_epoch=keep_best)
+        model.load_state_dict(best["weights"])
+
     Args:
         train_loader, val_loader, loss_function: as for `train_one_epoch` and `evaluate`.
+        done: how many of the epochs an earlier run has finished, as `load_checkpoint` says; the rest are trained.
+        step_scheduler, epoch_scheduler: schedulers of torch, made for this optimizer. The first sets the rates anew after
+            each step (a warm-up, `OneCycleLR`), the second after each epoch, before `after_epoch`. As the second,
+            `ReduceLROnPlateau` is told the loss on val, or with mode="max" the accuracy.
         before_epoch: called with the epoch's number, from 1 (to unfreeze something, to change a rate).
         after_epoch: called with each finished `Epoch`; `after_epoch=print` prints a line.
 
     Raises:
-        ValueError: if `epochs` or a learning rate is not positive (with a scheduler a rate may be 0), nothing learns, or
-            something learns that the optimizer does not hold; and what `train_one_epoch` raises.
+        TypeError: if a scheduler is none of torch's.
+        ValueError: if `epochs` or a learning rate is not positive (with a scheduler a rate may be 0), nothing learns,
+            something learns that the optimizer does not hold, or a scheduler is made for another optimizer; and what
+            `train_one_epoch` raises.
         FloatingPointError: if the loss is not finite.
         KeyboardInterrupt: at Ctrl-C, so that a loop around `fit` stops too. It holds the epochs that were finished, in the
             next cell as `sys.last_value.finished`.
     """
     check_epochs(epochs)
+    check_done(done)
     check_rates(optimizer)
-    check_repeatable(epochs, train_loader=train_loader, val_loader=val_loader)
+    check_schedulers(optimizer, step_scheduler, epoch_scheduler)
+    check_repeatable(epochs - done, train_loader=train_loader, val_loader=val_loader)
+    options: dict[str, Any] = {"step_scheduler": step_scheduler, "loss_function": loss_function}
     history: list[Epoch] = []
     try:
-        for number in range(1, epochs + 1):
+        for number in range(done + 1, epochs + 1):
             before_epoch(number)
             check_optimizer(model, optimizer)
             batches, started = Counted(train_loader), time.perf_counter()
-            train = train_one_epoch(model, batches, optimizer, loss_function=loss_function, note=f"epoch {number}/{epochs}")
+            train = train_one_epoch(model, batches, optimizer, note=f"epoch {number}/{epochs}", **options)
             speed = batches.images / (time.perf_counter() - started)
             val = evaluate(model, val_loader, loss_function=loss_function)
             history.append(Epoch(number, train, val, speed))
+            end_epoch(epoch_scheduler, val)
             after_epoch(history[-1])
     except KeyboardInterrupt:
-        raise interrupted(history, f"{epochs} epochs, and the model keeps what it has learnt") from None
+        raise interrupted(history, f"{epochs - done} epochs, and the model keeps what it has learnt") from None
     return history
+
+
+def end_epoch(scheduler: LRScheduler | None, val: Score) -> None:
+    """Let the scheduler set the rates of the next epoch."""
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(val.loss if scheduler.mode == "min" else val.accuracy)
+    elif scheduler:
+        scheduler.step()
 
 
 def interrupted(finished: list, of: str) -> KeyboardInterrupt:
@@ -203,6 +245,27 @@ def interrupted(finished: list, of: str) -> KeyboardInterrupt:
 def check_epochs(epochs: int) -> None:
     if isinstance(epochs, bool) or not isinstance(epochs, numbers.Integral) or epochs < 1:
         raise ValueError(f"epochs={epochs!r}; give a whole number of 1 or more")
+
+
+def check_done(done: int) -> None:
+    if isinstance(done, bool) or not isinstance(done, numbers.Integral) or done < 0:
+        raise ValueError(f"done={done!r}; give the number of epochs that are finished, as load_checkpoint returns it")
+
+
+def check_schedulers(optimizer: Optimizer, step: LRScheduler | None, epoch: LRScheduler | None = None) -> None:
+    """Each is one of torch's, and made for `optimizer`."""
+    for name, scheduler in {"step_scheduler": step, "epoch_scheduler": epoch}.items():
+        if scheduler is None:
+            continue
+        if not isinstance(scheduler, LRScheduler):
+            raise TypeError(
+                f"{name} is one of torch.optim.lr_scheduler, such as StepLR(optimizer, 5), not {reprlib.repr(scheduler)}; "
+                "SequentialLR and ChainedScheduler make one of several"
+            )
+        if scheduler.optimizer is not optimizer:
+            raise ValueError(f"{name} is made for another optimizer, so it would change nothing here; make a new one for this")
+    if isinstance(step, ReduceLROnPlateau):
+        raise ValueError("ReduceLROnPlateau waits for what val says, which is known once an epoch: give it as epoch_scheduler")
 
 
 def check_rates(optimizer: Optimizer) -> None:

@@ -329,13 +329,15 @@ WORLDS = {
 }
 
 
-def find_world(name: str) -> World:
+def find_world(name: str | World) -> World:
+    if isinstance(name, World):
+        return name
     if name not in WORLDS:
         raise unknown("world", name, WORLDS)
     return WORLDS[name]
 
 
-def picture(world: str, name: str, seed: int, index: int = 0, *, difficulty: float = 1.0) -> Image.Image:
+def picture(world: str | World, name: str, seed: int, index: int = 0, *, difficulty: float = 1.0) -> Image.Image:
     """Picture number `index` of class `name`: 64×64, RGB, the same for the same arguments.
 
     Raises:
@@ -343,12 +345,12 @@ def picture(world: str, name: str, seed: int, index: int = 0, *, difficulty: flo
     """
     place = find_world(world)
     if name not in place.classes:
-        raise unknown(f"class of {world!r}", name, place.classes)
+        raise unknown(f"class of {place.name!r}", name, place.classes)
     rng = np.random.default_rng([seed, place.classes.index(name), index])
     return place.draw(name, rng, difficulty)
 
 
-def pictures(world: str, per_class: int, seed: int = 0, *, difficulty: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def pictures(world: str | World, per_class: int, seed: int = 0, *, difficulty: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """`per_class` pictures of each class: uint8 (N, 64, 64, 3) and class numbers (N,), ordered by class."""
     names = find_world(world).classes
     images = [np.asarray(picture(world, n, seed, i, difficulty=difficulty)) for n in names for i in range(per_class)]

@@ -15,10 +15,10 @@ from course_utils.profiles import HOME
 
 PACKAGE = HOME / "course_utils"
 LEFT_TO_RIGHT = (
-    *("errors", "files", "rng", "profiles", "worlds", "drawing", "weights", "images", "folders", "data"),
+    *("errors", "files", "rng", "profiles", "worlds", "far_worlds", "drawing", "weights", "images", "folders", "data"),
     *("trial", "heads", "models", "finetune", "losses", "train", "prediction"),
     *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "precomputed"),
-    *("sweeps", "experiments", "plots", "checks", "grader"),
+    *("loader_state", "checkpoints", "spread", "sweeps", "range_test", "experiments", "plots", "checks", "grader"),
 )
 ON_TOP = "tools"  # the workshop: each tool may use what it needs, and nothing uses the tools
 

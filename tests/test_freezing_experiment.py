@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from statistics import mean
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from course_utils.experiments import freezing
 from course_utils.images import Pictures
 from course_utils.profiles import settings
 from course_utils.rng import rng_state, same_rng_state
+from course_utils.spread import Journal, complete, compute, packed
 
 # ------------------------------------------------------------------------------------------------------- the protocol
 
@@ -114,15 +115,23 @@ def test_a_start_leaves_random_numbers_as_they_were():
     assert same_rng_state(before, rng_state())
 
 
+def compare(name: str, run, per_class: int) -> list[sweeps.Row]:
+    """The rows of one configuration, made here."""
+    asked = partial(freezing.wanted, per_class, name)
+    known = complete(asked, partial(freezing.train_one, run), Journal())
+    return freezing.rows_of(asked(known), known)
+
+
 def test_a_comparison_opens_the_test_box_for_the_chosen_rate_only(miniature):
-    rows = freezing.compare("head", miniature, per_class=2)
+    rows = compare("head", miniature, per_class=2)
     (chosen,) = freezing.best_rates(rows).values()
     assert [(r["lr"], r["seed"]) for r in rows] == [
         (lr, seed) for lr in (0.01, 0.1) for seed in range(3 if lr == chosen else 2)
     ]
     assert all(list(r) == ["per_class", "configuration", "lr", "seed", "val", "test"] for r in rows)
     assert all((r["test"] is not None) == (r["lr"] == chosen) for r in rows)
-    assert rows == freezing.compare("head", miniature, per_class=2)
+    freezing.kept_splits.cache_clear()
+    assert rows == compare("head", miniature, per_class=2)
 
 
 def test_a_comparison_on_kept_features_is_the_same(miniature):
@@ -138,7 +147,7 @@ def test_a_comparison_on_kept_features_is_the_same(miniature):
         rows = sweep(start, kept["train"], kept[split], rates=rates, seeds=seeds, epochs=1)
         return {(row["lr"], row["seed"]): row["val"] for row in rows}
 
-    rows = freezing.compare("head", miniature, per_class=2)
+    rows = compare("head", miniature, per_class=2)
     (chosen,) = freezing.best_rates(rows).values()
     vals = measure("val", freezing.RATES, freezing.SEEDS) | measure("val", [chosen])
     assert vals == {(r["lr"], r["seed"]): r["val"] for r in rows}
@@ -146,30 +155,82 @@ def test_a_comparison_on_kept_features_is_the_same(miniature):
 
 
 def test_a_comparison_climbs_until_the_best_rate_lies_inside(miniature, monkeypatch):
-    asked = []
-
-    def pretend(start, train, val, *, rates, seeds, epochs):
-        asked.append((val, *rates))
-        vals = {0.01: 0.5, 0.1: 0.6, 0.3: 0.7, 1.0: 0.4}
-        return [{"lr": lr, "seed": seed, "loss": 1.0, "val": vals[lr]} for lr in rates for seed in seeds]
-
-    two_classes = SimpleNamespace(dataset=SimpleNamespace(labels=[0, 1]))
     monkeypatch.setattr(freezing, "LR_GRID", (0.01, 0.1, 0.3, 1.0, 3.0))
-    monkeypatch.setattr(freezing, "open_splits", lambda *_: {"train": two_classes, "val": "val", "test": "test"})
-    monkeypatch.setattr(freezing, "sweep", pretend)
-    rows = freezing.compare("head", miniature, per_class=2)
-    assert asked == [("val", 0.01, 0.1), ("val", 0.3), ("val", 1.0), ("val", 0.3), ("test", 0.3)]
+    vals, known, asked = {0.01: 0.5, 0.1: 0.6, 0.3: 0.7, 1.0: 0.4}, {}, []
+    while missing := [key for key in freezing.wanted(2, "head", known) if key not in known]:
+        asked.append([(split, lr, seed) for split, _, _, lr, seed in missing])
+        known |= {key: {"right": vals[key[3]]} for key in missing}
+    assert asked == [
+        [("val", 0.01, 0), ("val", 0.01, 1), ("val", 0.1, 0), ("val", 0.1, 1)],
+        [("val", 0.3, 0), ("val", 0.3, 1)],
+        [("val", 1.0, 0), ("val", 1.0, 1)],
+        [("val", 0.3, 2), ("test", 0.3, 0), ("test", 0.3, 1), ("test", 0.3, 2)],
+    ]
+    rows = freezing.rows_of(freezing.wanted(2, "head", known), known)
     assert [r["lr"] for r in rows] == [0.01, 0.01, 0.1, 0.1, 0.3, 0.3, 0.3, 1.0, 1.0]
     assert [r["test"] for r in rows] == [None] * 4 + [0.7] * 3 + [None] * 2
 
 
-def test_the_table_is_written_after_each_configuration(miniature, monkeypatch, capsys):
+def test_a_run_depends_on_no_other(miniature):
+    """Whichever process makes it, and after which others: so runs may be spread over workers."""
+    key = ("val", 2, "layer4 + head", 0.1, 1)
+    first = freezing.train_one(miniature, *key)
+    freezing.train_one(miniature, "val", 2, "head", 0.01, 0)
+    torch.rand(3)
+    assert compute(packed(partial(freezing.train_one, miniature)), key, threads=1) == first
+
+
+@pytest.fixture
+def quick(miniature, monkeypatch):
+    """Runs that take no time and are written down; the one named in `stop` is interrupted, once."""
+    made, stop = [], []
+
+    def pretend(run, *key):
+        if key in stop:
+            stop.remove(key)
+            raise KeyboardInterrupt
+        made.append(key)
+        split, per_class, configuration, lr, seed = key
+        return {"right": (seed + len(configuration) + 10 * lr) / 100 + (split == "test")}
+
     monkeypatch.setattr(freezing, "settings", lambda: miniature)
-    monkeypatch.setattr(freezing, "compare", lambda name, run, per_class: [row(name, 0.1, 0, 0.5) | {"per_class": per_class}])
+    monkeypatch.setattr(freezing, "train_one", pretend)
+    return made, stop
+
+
+def test_a_second_start_makes_the_runs_that_are_missing(miniature, quick, capsys):
+    made, stop = quick
     freezing.main()
-    found = [(r["per_class"], r["configuration"]) for r in freezing.read_table(miniature.data)]
-    assert found == [(per_class, name) for per_class in freezing.PER_CLASS for name in freezing.LEARNS]
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [str(i + 1) for i in range(len(found))]
+    path = freezing.table_path(miniature.data)
+    whole, all_runs = path.read_bytes(), list(made)
+    assert len(set(all_runs)) == len(all_runs) == 2 * 5 * (2 * 2 + 1 + 3)
+    assert not path.with_suffix(".jsonl").exists(), "a finished table needs no journal, and the next one begins anew"
+
+    made.clear()
+    stop.append(all_runs[30])
+    path.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        freezing.main()
+    assert not path.exists(), "a table is whole or not there"
+    assert len(path.with_suffix(".jsonl").read_text().splitlines()) == 1 + 30
+    freezing.main()
+    assert sorted(made) == sorted(all_runs), "each run is made once"
+    assert path.read_bytes() == whole
+    assert "30 of 68 runs, 0 s" in capsys.readouterr().out.splitlines()
+
+
+def test_the_table_has_all_cells_in_order(miniature, quick):
+    freezing.main()
+    rows = freezing.read_table(miniature.data)
+    cells = list(dict.fromkeys((r["per_class"], r["configuration"]) for r in rows))
+    assert cells == [(per_class, name) for per_class in freezing.PER_CLASS for name in freezing.LEARNS]
+
+
+def test_a_journal_of_another_data_set_or_torch_is_refused(miniature, quick, monkeypatch):
+    path = freezing.table_path(miniature.data).with_suffix(".jsonl")
+    Journal(path, about={"data": "other"})
+    with pytest.raises(ValueError, match=r"freezing-few\.jsonl holds other runs .* delete it"):
+        freezing.main()
 
 
 def test_a_table_survives_its_file(miniature):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 import random
 import warnings
 from collections import OrderedDict
@@ -543,6 +544,24 @@ def test_a_frozen_half_of_ones_own_that_mixes_pictures():
 
     with pytest.raises(ValueError, match=r"makes \[\(3, 8, 8\)\] of 2 pictures, not one row for each"):
         precompute(Mean(), loaders(noise(4, 8))[1], cache=None)
+
+
+# ----------------------------------------------------------------------------------------------------- other processes
+
+
+def test_features_travel_without_the_part_that_made_them():
+    """What another process gets are the same batches, in as many bytes as the features have; there no part can change."""
+    model = frozen_but("resnet18", "layer4")
+    frozen, _ = split_frozen(model)
+    kept = precompute(frozen, loaders(noise(6, 32))[0], cache=None)
+    data = pickle.dumps(kept)
+    assert len(data) < 1_000_000 < sum(p.numel() for p in frozen.parameters())
+    for one, other in zip(pickle.loads(data), kept, strict=True):
+        assert all(map(torch.equal, one, other))
+    with torch.no_grad():
+        model.conv1.weight += 1
+    with pytest.raises(ValueError, match=r"out of date: conv1\.weight"):
+        pickle.dumps(kept)
 
 
 # ----------------------------------------------------------------------------------------------- never out of date

@@ -891,3 +891,139 @@ def test_predict_with_bad_input(small_net, batches):
             predict(model, images, classes="abc", k=k)
     with pytest.raises(ValueError, match=r"16 outputs, .*\(its outputs have the shape \(8, 4, 2, 2\)\)"):
         predict(nn.Sequential(nn.Conv2d(3, 4, 3, stride=3)), images, classes="abcd")
+
+
+# ------------------------------------------------------------------------------------------------------- schedulers
+
+
+class Rates(torch.optim.SGD):
+    """Notes the rate of every step."""
+
+    def __init__(self, model: nn.Module, lr: float = 0.1):
+        super().__init__(model.parameters(), lr=lr)
+        self.used: list[float] = []
+
+    def step(self, closure=None):
+        self.used.append(self.param_groups[0]["lr"])
+        return super().step(closure)
+
+
+def test_a_scheduler_of_steps_and_one_of_epochs(small_net, batches):
+    model = small_net()
+    optimizer = Rates(model)
+    warm_up = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, step / 4))
+    fit(model, batches, batches, optimizer, epochs=2, step_scheduler=warm_up)
+    assert optimizer.used == pytest.approx([0, 0.025, 0.05, 0.075, 0.1, 0.1])
+
+    optimizer = Rates(model)
+    halving = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    after = []
+    fit(
+        *(model, batches, batches, optimizer),
+        epochs=2,
+        epoch_scheduler=halving,
+        after_epoch=lambda _: after.append(halving.get_last_lr()),
+    )
+    assert optimizer.used == pytest.approx([0.1] * 3 + [0.05] * 3)
+    assert after == [[0.05], [0.025]], "it has spoken before after_epoch is called, so that what is saved there is complete"
+
+
+def test_a_scheduler_of_torch_does_what_a_loop_by_hand_does(small_net, batches):
+    torch.manual_seed(0)
+    model = small_net()
+    by_hand = train_mode(copy.deepcopy(model))
+    optimizer, other = sgd(model), sgd(by_hand)
+    options = {"max_lr": 0.1, "total_steps": 6}
+    cycle, by_steps = (torch.optim.lr_scheduler.OneCycleLR(one, **options) for one in (optimizer, other))
+    torch.manual_seed(1)
+    for _ in range(2):
+        for images, labels in batches:
+            other.zero_grad()
+            F.cross_entropy(by_hand(images), labels).backward()
+            other.step()
+            by_steps.step()
+    torch.manual_seed(1)
+    fit(model, batches, batches, optimizer, epochs=2, step_scheduler=cycle)
+    assert states_are_equal(model, by_hand)
+
+
+@pytest.mark.parametrize(("mode", "told"), [("min", "loss"), ("max", "accuracy")])
+def test_a_plateau_is_told_what_val_says(small_net, batches, monkeypatch, mode, told):
+    model, said = small_net(), []
+    optimizer = sgd(model)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode)
+    monkeypatch.setattr(plateau, "step", said.append)
+    history = fit(model, batches, batches, optimizer, epochs=2, epoch_scheduler=plateau)
+    assert said == [getattr(epoch.val, told) for epoch in history]
+
+
+def test_a_scheduler_of_a_single_epoch(small_net, batches):
+    model = small_net()
+    optimizer = Rates(model)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.5, total_iters=2)
+    train_one_epoch(model, batches, optimizer, step_scheduler=schedule)
+    assert optimizer.used == pytest.approx([0.05, 0.075, 0.1])
+
+
+@pytest.mark.parametrize("name", ["step_scheduler", "epoch_scheduler"])
+def test_a_scheduler_of_another_optimizer_would_change_nothing(small_net, batches, name):
+    model = small_net()
+    other = torch.optim.lr_scheduler.StepLR(sgd(model), 1)
+    with pytest.raises(ValueError, match=f"{name} is made for another optimizer, so it would change nothing here"):
+        fit(model, batches, batches, sgd(model), epochs=1, **{name: other})
+
+
+@pytest.mark.parametrize("name", ["step_scheduler", "epoch_scheduler"])
+@pytest.mark.parametrize("given", [torch.optim.lr_scheduler.StepLR, [], 0.1, lambda epoch: 0.1])
+def test_what_is_no_scheduler(small_net, batches, name, given):
+    model = small_net()
+    with pytest.raises(TypeError, match=rf"{name} is one of torch\.optim\.lr_scheduler, such as StepLR\(optimizer, 5\), not"):
+        fit(model, batches, batches, sgd(model), epochs=1, **{name: given})
+
+
+def test_a_plateau_cannot_be_told_anything_after_a_step(small_net, batches):
+    model = small_net()
+    optimizer = sgd(model)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    for run in (
+        lambda: fit(model, batches, batches, optimizer, epochs=1, step_scheduler=plateau),
+        lambda: train_one_epoch(model, batches, optimizer, step_scheduler=plateau),
+    ):
+        with pytest.raises(ValueError, match="which is known once an epoch: give it as epoch_scheduler"):
+            run()
+
+
+# -------------------------------------------------------------------------------------------- the best, and the rest
+
+
+def test_the_best_is_kept_as_the_docstring_says(small_net, batches):
+    """In the end a ruinous rate spoils the model; what is loaded afterwards is the first epoch with the highest accuracy."""
+    model, best = small_net(), {}
+    optimizer = sgd(model)
+
+    def keep_best(epoch):
+        if epoch.val.accuracy > best.get("accuracy", -1):
+            best.update(accuracy=epoch.val.accuracy, weights=copy.deepcopy(model.state_dict()))
+
+    def ruin(number):
+        optimizer.param_groups[0]["lr"] = 0.05 if number < 7 else 1e3
+
+    history = fit(model, batches, batches, optimizer, epochs=8, before_epoch=ruin, after_epoch=keep_best)
+    assert history[-1].val.accuracy < max(epoch.val.accuracy for epoch in history)
+    model.load_state_dict(best["weights"])
+    assert evaluate(model, batches).accuracy == max(epoch.val.accuracy for epoch in history)
+
+
+def test_finished_epochs_are_not_trained_again(small_net, batches):
+    model, numbers = small_net(), []
+    history = fit(model, batches, batches, sgd(model), epochs=5, done=3, before_epoch=numbers.append)
+    assert numbers == [epoch.number for epoch in history] == [4, 5]
+    assert fit(model, batches, batches, sgd(model), epochs=5, done=5) == []
+    assert fit(model, batches, batches, sgd(model), epochs=5, done=6) == []
+
+
+def test_ctrl_c_counts_what_was_left_to_do(small_net, batches):
+    model = small_net()
+    with pytest.raises(KeyboardInterrupt, match="stopped by hand after 1 of 2 epochs") as caught:
+        fit(model, batches, batches, sgd(model), epochs=5, done=3, after_epoch=lambda _: signal.raise_signal(signal.SIGINT))
+    assert [epoch.number for epoch in caught.value.finished] == [4]

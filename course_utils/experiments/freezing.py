@@ -1,8 +1,8 @@
 """The comparison of lesson 06, which layers should learn, and the table that keeps it.
 
-`python -m course_utils.experiments.freezing` makes `data/sweeps/freezing-tiny.csv` anew; with `COURSE_PROFILE=full` that of
-the data set named there. Each network is trained as a whole there; the lesson trains on what the frozen part gives, and lands
-on the same numbers.
+`course sweep freezing` makes `data/sweeps/freezing-tiny.csv` anew, here or on the workers of a scheduler; with
+`COURSE_PROFILE=full` that of the data set named there. Each network is trained as a whole there; the lesson trains on what the
+frozen part gives, and lands on the same numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from statistics import mean, median
@@ -32,6 +32,7 @@ from course_utils.models import load_model
 from course_utils.precomputed import precompute
 from course_utils.profiles import HOME, Settings, settings
 from course_utils.rng import preserve_rng_state, seed_all
+from course_utils.spread import Journal, Key, Record, complete
 from course_utils.sweeps import Row, momentum, sweep
 from course_utils.train import evaluate, train_one_epoch
 from course_utils.weights import get_weights
@@ -113,30 +114,50 @@ def boxes(run: Settings, num_classes: int) -> dict[str, dict[str, str]]:
     return found
 
 
-def compare(configuration: str, run: Settings, per_class: int) -> list[Row]:
-    """One row per rate and seed; those of the rate that val chose have a test accuracy too, and more seeds."""
-    loaders = open_splits(run, per_class)
-    num_classes = len(set(loaders["train"].dataset.labels))  # type: ignore[attr-defined]
-    begin = partial(start, configuration, run, num_classes)
+@cache
+def kept_splits(run: Settings, per_class: int) -> dict[str, DataLoader]:
+    """`open_splits`, once in a process, for all runs that it makes."""
+    return open_splits(run, per_class)
 
-    def runs(split: str, rates: Sequence[float], seeds: Sequence[int]) -> list[Row]:
-        found = sweep(begin, loaders["train"], loaders[split], rates=rates, seeds=seeds, epochs=1)
-        return [row_of(per_class, configuration, one) for one in found]
 
+def train_one(run: Settings, split: str, per_class: int, configuration: str, lr: float, seed: int) -> Record:
+    """One run of the table, whichever process makes it: its share of right answers on `split`, "val" or "test"."""
+    loaders = kept_splits(run, per_class)
+    begin = partial(start, configuration, run, len(set(loaders["train"].dataset.labels)))  # type: ignore[attr-defined]
+    (row,) = sweep(begin, loaders["train"], loaders[split], rates=[lr], seeds=[seed], epochs=1)
+    return {"right": row["val"]}
+
+
+def wanted(per_class: int, configuration: str, known: Mapping[Key, Record]) -> list[Key]:
+    """The runs of one configuration, as far as the known ones tell which.
+
+    First all seeds at every rate, and at further rates while the best is the first or the last; then more seeds at the chosen
+    rate, and there alone the test pictures.
+    """
+
+    def runs(split: str, rates: Sequence[float], seeds: Sequence[int]) -> list[Key]:
+        return [(split, per_class, configuration, lr, seed) for lr in rates for seed in seeds]
+
+    keys = runs("val", RATES, SEEDS)
+    while all(key in known for key in keys):
+        rows = rows_of(keys, known)
+        if more := next_rates(rows):
+            keys += runs("val", more, SEEDS)
+            continue
+        chosen = list(best_rates(rows).values())
+        return [*keys, *runs("val", chosen, MORE_SEEDS), *runs("test", chosen, [*SEEDS, *MORE_SEEDS])]
+    return keys
+
+
+def rows_of(keys: Sequence[Key], known: Mapping[Key, Record]) -> list[Row]:
+    """One row per rate and seed; those that were tested have a test accuracy too."""
     rows: list[Row] = []
-    rates: Sequence[float] = RATES
-    while rates:
-        rows += runs("val", rates, SEEDS)
-        rates = next_rates(rows)
-    (chosen,) = best_rates(rows).values()
-    rows += runs("val", [chosen], MORE_SEEDS)
-    tested = {(row["lr"], row["seed"]): row["val"] for row in runs("test", [chosen], [*SEEDS, *MORE_SEEDS])}
-    rows = [row | {"test": tested.get((row["lr"], row["seed"]))} for row in rows]
+    for split, per_class, configuration, lr, seed in keys:
+        if split == "val":
+            row = {"per_class": per_class, "configuration": configuration, "lr": lr, "seed": seed}
+            tested = known.get(("test", *row.values()), {})
+            rows.append({**row, "val": known["val", *row.values()]["right"], "test": tested.get("right")})
     return sorted(rows, key=lambda row: (row["lr"], row["seed"]))
-
-
-def row_of(per_class: int, configuration: str, one: Row) -> Row:
-    return {"per_class": per_class, "configuration": configuration, "lr": one["lr"], "seed": one["seed"], "val": one["val"]}
 
 
 def next_rates(rows: Sequence[Row]) -> Sequence[float]:
@@ -228,14 +249,24 @@ def _text(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
 
 
-def main() -> None:
-    run, rows, started = settings(), [], time.perf_counter()
-    for per_class in PER_CLASS:
-        for configuration in LEARNS:
-            rows += compare(configuration, run, per_class)
-            path = write_table(run.data, rows)
-            print(f"{len(rows)} runs in {path}, {time.perf_counter() - started:.0f} s", flush=True)
+def main(scheduler: str | None = None) -> None:
+    """Make the table anew; stopped and begun again, it makes the runs that are missing.
 
+    Args:
+        scheduler: the address of a dask scheduler, whose workers make the runs side by side.
+    """
+    torch.set_num_threads(1)  # so that the numbers are the same however many cores there are
+    run, started = settings(), time.perf_counter()
+    cells = [(per_class, configuration) for per_class in PER_CLASS for configuration in LEARNS]
+    about = {"data": run.data, "weights": run.weights, "updates": UPDATES, "torch": torch.__version__}
+    journal = Journal(table_path(run.data).with_suffix(".jsonl"), about)
 
-if __name__ == "__main__":
-    main()
+    def all_wanted(known: Mapping[Key, Record]) -> list[Key]:
+        keys = [key for cell in cells for key in wanted(*cell, known)]
+        print(f"{sum(key in known for key in keys)} of {len(keys)} runs, {time.perf_counter() - started:.0f} s", flush=True)
+        return keys
+
+    known = complete(all_wanted, partial(train_one, run), journal, scheduler)
+    path = write_table(run.data, [row for cell in cells for row in rows_of(wanted(*cell, known), known)])
+    journal.finish()
+    print(path)

@@ -17,6 +17,7 @@ from course_utils.plots.nearest import neighbours
 from course_utils.plots.networks import networks
 from course_utils.plots.new_heads import first_losses, head_places, heads_on_pictures, old_answers
 from course_utils.plots.pictures import answers, show_images
+from course_utils.plots.rates import range_test
 from course_utils.plots.stillness import barcodes, sandwich, stillness, two_tasks
 from course_utils.plots.style import COLOURS, OTHERS, as_picture, axes, colour_of, described, label_ends, subplots
 from course_utils.plots.training import before_and_after, chosen_on_val, recipes, without_one_line
@@ -54,6 +55,7 @@ __all__ = [
     "nine_ways",
     "old_answers",
     "prices",
+    "range_test",
     "recipes",
     "runs",
     "sandwich",

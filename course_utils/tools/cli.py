@@ -1,4 +1,4 @@
-"""`course lab | run | build | doctor | progress | grade | export | bench`: each imports what it needs when it is called."""
+"""`course lab | run | build | doctor | progress | grade | export | sweep | bench`: each imports what it needs when called."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -136,6 +137,13 @@ def bench(options: argparse.Namespace) -> int:
 
     given = {name: getattr(options, name) for name in ("jobs", "contestants", "quick", "repeats", "threads")}
     return compare(**given, path=Path(options.json) if options.json else None)
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Make a table of data/sweeps anew, here or on the workers of a dask scheduler; stopped and begun again, it goes on."""
+    choose_profile(options)
+    import_module(f"course_utils.experiments.{options.table}").main(scheduler=options.scheduler)
+    return 0
 
 
 def choose_profile(options: argparse.Namespace) -> None:
@@ -275,9 +283,15 @@ def parser() -> argparse.ArgumentParser:
             argument("--again", action="store_true", help="also lessons whose source has not changed")
     add_bench(add)
     add_grading(add)
+    argument = add(sweep)
+    argument("table", choices=TABLES, help="which table of data/sweeps")
+    argument("--scheduler", metavar="URL", help="train on the workers of this dask scheduler, such as tcp://host:8786")
+    argument("--profile", choices=PROFILES, help="tiny (default) or full")
+    argument("--data", help="for the profile full: eurosat, pets, flowers102 or a folder of class folders")
     return main
 
 
+TABLES = ("freezing",)  # modules of `experiments`
 LEVELS = ("full", "basic", "none")
 
 

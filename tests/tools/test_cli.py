@@ -12,6 +12,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError
 
+from course_utils.profiles import settings
 from course_utils.tools import cli
 from course_utils.tools.kernels import PatientKernelManager
 
@@ -56,8 +57,23 @@ def test_help_is_quick_and_leaves_torch_alone():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, "course --help imports torch"
-    assert all(command in done.stdout for command in ("lab", "run", "build", "doctor", "progress", "bench"))
+    assert all(command in done.stdout for command in ("lab", "run", "build", "doctor", "progress", "sweep", "bench"))
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.2
+
+
+@pytest.mark.parametrize("table", cli.TABLES)
+def test_sweep_makes_a_table_on_the_workers_named(monkeypatch, table):
+    asked = []
+    monkeypatch.setattr(f"course_utils.experiments.{table}.main", lambda **options: asked.append((options, settings().profile)))
+    assert cli.main(["sweep", table]) == 0
+    assert cli.main(["sweep", table, "--scheduler", "tcp://host:1", "--profile", "full"]) == 0
+    assert asked == [({"scheduler": None}, "tiny"), ({"scheduler": "tcp://host:1"}, "full")]
+
+
+def test_sweep_needs_the_name_of_a_table(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["sweep", "frieze"])
+    assert "invalid choice: 'frieze' (choose from" in capsys.readouterr().err
 
 
 def test_run_prints_seconds_and_verdicts_and_keeps_the_notebook(home, capsys):
