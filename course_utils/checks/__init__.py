@@ -134,7 +134,9 @@ def stopped(error: Exception) -> str:
 
 
 def advice(message: str) -> str:
-    """Plain words for the commonest slip whose own message helps nobody who reads it for the first time."""
+    """Plain words for common slips whose own message helps nobody who reads it for the first time."""
+    if message.startswith("No module named"):
+        return "it is none of the packages that the course installs, so do without it"
     if not message.startswith("Boolean value of Tensor with"):
         return ""
     return (

@@ -64,6 +64,11 @@ def test_what_installs_or_looks_up_costs_nothing_and_says_so():
     assert exercise.output.untrusted.count("not run while grading: ") == 3
 
 
+def test_a_package_that_is_not_there_is_told_so():
+    exercise, _ = checked(f"{HEAD}import nowhere\n{RIGHT}")
+    assert "it is none of the packages that the course installs" in message_of(exercise.checks[0])
+
+
 def test_a_cell_that_is_too_long_is_told_so():
     exercise, _ = checked(f"{HEAD}{RIGHT}# {'x' * 2**16}")
     assert (exercise.state, exercise.score) == ("error", 0)
