@@ -247,7 +247,7 @@ def as_expected(report: dict, expected: dict[str, set[str]]) -> None:
 def test_every_file_has_a_report_and_notes_and_nothing_was_our_fault(graded):
     assert graded.faults == []
     names = [f"{safe_name(name)}.json" for name in CLASS]
-    wanted = {"run.json", *(f"{folder}/{name}" for folder in ("reports", "notes") for name in names)}
+    wanted = {"run.json", "run.lock", *(f"{folder}/{name}" for folder in ("reports", "notes") for name in names)}
     assert set(contents(graded.out)) == wanted
     assert not any(CANARY in path.read_text() for path in (graded.out / "reports").iterdir())
 
@@ -279,7 +279,7 @@ SOME = list(CLASS)[3::8][::-1]
 def demand_the_same(out: Path, graded: Run) -> None:
     found = contents(out)
     names = [f"{safe_name(name)}.json" for name in SOME]
-    assert set(found) == {"run.json", *(f"{folder}/{name}" for folder in ("reports", "notes") for name in names)}
+    assert set(found) == {"run.json", "run.lock", *(f"{folder}/{name}" for folder in ("reports", "notes") for name in names)}
     assert found.items() <= contents(graded.out).items()
 
 
