@@ -16,6 +16,7 @@ from course_utils.plots.loading import batch_sizes, map_stacks, nine_ways, stron
 from course_utils.plots.nearest import neighbours
 from course_utils.plots.networks import networks
 from course_utils.plots.new_heads import first_losses, head_places, heads_on_pictures, old_answers
+from course_utils.plots.phases import lit_maps, phases, rate_hill
 from course_utils.plots.pictures import answers, show_images
 from course_utils.plots.rates import range_test
 from course_utils.plots.stillness import barcodes, sandwich, stillness, two_tasks
@@ -49,13 +50,16 @@ __all__ = [
     "label_ends",
     "learning_curve",
     "lines",
+    "lit_maps",
     "map_stacks",
     "neighbours",
     "networks",
     "nine_ways",
     "old_answers",
+    "phases",
     "prices",
     "range_test",
+    "rate_hill",
     "recipes",
     "runs",
     "sandwich",
