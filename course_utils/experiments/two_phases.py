@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from course_utils.data import open_data
-from course_utils.experiments.freezing import FOLDER, at_most
+from course_utils.experiments.freezing import AT_MOST, FOLDER
 from course_utils.files import write_atomic
 from course_utils.finetune import eval_mode, freeze, param_groups, unfreeze
 from course_utils.fx_split import split_frozen
@@ -54,15 +54,14 @@ class Bench:
     `classes` are the names; `pictures` a loader for each of "train", "val" and "test".
     """
 
-    def __init__(self, run: Settings, per_class: int | None = 20):
+    def __init__(self, run: Settings, per_class: int = 20):
         self.run = run
-        data = open_data(run, per_class=per_class, transform=self.transform)
+        data = open_data(run, transform=self.transform)
         self.classes = data.classes
-        train, *others = (in_memory(at_most(one.dataset)) for one in (data.train, data.val, data.test))
-        shuffled = DataLoader(train, run.batch_size, shuffle=True, generator=torch.Generator())
-        self.pictures = {"train": shuffled} | {
-            name: DataLoader(one, 64) for name, one in zip(("val", "test"), others, strict=True)
-        }
+        limits = {"train": per_class, "val": AT_MOST, "test": AT_MOST}
+        few = {name: in_memory(first_of_each(getattr(data, name).dataset, count)) for name, count in limits.items()}
+        shuffled = DataLoader(few.pop("train"), run.batch_size, shuffle=True, generator=torch.Generator())
+        self.pictures = {"train": shuffled} | {name: DataLoader(one, 64) for name, one in few.items()}
         self.frozen: dict[tuple[str, ...], nn.Module] = {}  # by the parts that learn
         self.cached: dict[tuple[tuple[str, ...], str], DataLoader] = {}
 
@@ -98,6 +97,13 @@ class Bench:
             with redirect_stdout(io.StringIO()):
                 self.cached[learns, split] = precompute(self.frozen[learns], self.pictures[split], cache=None)
         return self.cached[learns, split]
+
+
+def first_of_each(dataset: Any, count: int) -> Subset:
+    """The first `count` pictures of each class, or all that there are."""
+    labels = [label for _, label in dataset.samples]
+    chosen = [[i for i, label in enumerate(labels) if label == kind][:count] for kind in sorted(set(labels))]
+    return Subset(dataset, [i for some in chosen for i in some])
 
 
 def statistics_again(learning: nn.Module, train: Iterable[tuple[Tensor, Tensor]]) -> None:

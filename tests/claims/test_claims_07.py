@@ -155,8 +155,10 @@ def phase_two(seed, lr, held=False):
     if held:
         hold_statistics(model)
     half, train, val = bench(seed).cut(model, seed)
-    last = fit(half, train, val, Adam([p for p in model.parameters() if p.requires_grad], lr=lr), epochs=5)[-1]
-    return model, half, train, val, last.val.accuracy
+    optimizer = Adam([p for p in model.parameters() if p.requires_grad], lr=lr)
+    for _ in range(5):
+        train_one_epoch(half, train, optimizer)
+    return model, half, train, val, evaluate(half, val).accuracy
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -199,17 +201,16 @@ def test_an_optimizer_of_phase_one_lets_layer4_only_drift():
     assert abs(evaluate(half, val).accuracy - phase_one(seed)[1]) <= 0.1
 
 
-@pytest.mark.parametrize(("seed", "tenth"), [(0, 0.0007), (1, 0.003)])
-def test_a_range_test_points_at_the_hill(seed, tenth):
+def test_a_range_test_points_at_the_top_of_the_hill():
     """On the shipped pictures, from the end of phase one."""
     one = shipped()
-    model = one.start(seed)
-    half, train, val = one.cut(model, seed)
+    model = one.start()
+    half, train, val = one.cut(model)
     fit(half, train, val, Adam(model.fc.parameters(), lr=0.001), epochs=5)
-    model = one.start(seed, model.state_dict())
+    model = one.start(state=model.state_dict())
     unfreeze(model.layer4)
-    half, train, _ = one.cut(model, seed)
+    half, train, _ = one.cut(model)
     found = lr_range_test(half, train, lambda params, lr: Adam(params, lr=lr), low=1e-6, batches=40)
     lowest = min(range(len(found.rates)), key=found.smoothed.__getitem__)
     assert steepest_rate(found.rates, found.losses) == pytest.approx(0.0002, rel=0.5)
-    assert found.rates[lowest] / 10 == pytest.approx(tenth, rel=0.5)
+    assert found.rates[lowest] / 10 == pytest.approx(0.0007, rel=0.5)
