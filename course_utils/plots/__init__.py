@@ -8,6 +8,7 @@ from course_utils.plots.charts import (
     runs,
     stamp,
 )
+from course_utils.plots.choices import bargains, decision_map, galleries, sentences, size_curves, targets, two_questions
 from course_utils.plots.comparisons import duels, filmstrip, hills, intervals, prices
 from course_utils.plots.confusion import confusion_grid
 from course_utils.plots.cuts import compared, cuts
@@ -30,6 +31,7 @@ __all__ = [
     "as_picture",
     "axes",
     "barcodes",
+    "bargains",
     "bars",
     "batch_sizes",
     "before_and_after",
@@ -38,11 +40,13 @@ __all__ = [
     "compared",
     "confusion_grid",
     "cuts",
+    "decision_map",
     "described",
     "dots",
     "duels",
     "filmstrip",
     "first_losses",
+    "galleries",
     "head_places",
     "heads_on_pictures",
     "hills",
@@ -63,12 +67,16 @@ __all__ = [
     "recipes",
     "runs",
     "sandwich",
+    "sentences",
     "show_images",
+    "size_curves",
     "stamp",
     "stillness",
     "strongest_patches",
     "subplots",
+    "targets",
     "trained_layers",
+    "two_questions",
     "two_tasks",
     "without_one_line",
 ]
