@@ -153,7 +153,7 @@ for _ in range(5):
 plots.phases(one, {"layer4 + head": two, "your friend's": flat})
 
 # %% [markdown]
-# All epochs ran, with gradients and steps. **Guess first.** What in `layer4` has moved?
+# **Guess first.** What in `layer4` has moved?
 
 # %%
 guess = None  # in layer4 "weights", "statistics", "both" or "nothing" moved
@@ -299,8 +299,8 @@ plots.rate_hill(series, level, table)
 # Not one weight changed, and most of the fall is gone. At 0.01, nearly all of it. The features were there, and their
 # statistics lagged behind. On five other sets of pictures, 0.01 then got 99 % or more of the training pictures right.
 #
-# At 0.1, 0.70 of the fall comes back here, and more than a third for each seed. On another set of pictures nothing came back, so
-# some damage is real. But the verdict "destroyed" was mostly wrong, and would have cost you a good model.
+# At 0.1, 0.70 of the fall comes back here, and more than a third for each seed. On another set of pictures nothing came
+# back, so some damage is real. But the verdict "destroyed" was mostly wrong, and would have cost you a good model.
 #
 # Does batch norm only hide the damage? Take its help away. Many people freeze the batch norm of `layer4`. Then it
 # normalises by the old statistics in training too. `held=True` does that:
@@ -330,14 +330,16 @@ shown = [
 ]
 maps = {name: two_phases.maps(one, images) for name, one in models.items()}
 dark = (maps["0.1,\nheld"].amax((0, 2, 3)) == 0).float().mean()
-title = f"One map learns to find houses; at 0.1, held, {dark:.0%} of all maps are always dark"
+title = (
+    f"A map that likes {bench.classes[kind]} best; at 0.1, held, {dark:.0%} of all maps are dark"
+)
 lit = {name: one[shown, channel] for name, one in maps.items()}
 plots.lit_maps(images[shown], lit, [truth[i] for i in shown], title=title)
 
 # %% [markdown]
 # At 0.0003 this map has come to like houses best. At 0.1 it still does. With held statistics it is dead, and so are 97 % of
-# the maps; 70 % or more on the five other sets. No picture wakes them, so no gradient passes through them. *That* is a
-# ruined model.
+# the maps; 70 % or more on the five other sets. No picture of val wakes them, and no gradient passes through a dead map.
+# *That* is a ruined model.
 #
 # ## A rate without nine runs
 #
@@ -348,8 +350,8 @@ plots.lit_maps(images[shown], lit, [truth[i] for i in shown], title=title)
 model = bench.start(state=after_one)
 unfreeze(model.layer4)
 half, train, val = bench.cut(model)
-test = lr_range_test(half, train, lambda params, lr: Adam(params, lr=lr), low=1e-6, batches=40)
-plots.range_test(test, chosen=steepest_rate(test.rates, test.losses))
+tried = lr_range_test(half, train, lambda params, lr: Adam(params, lr=lr), low=1e-6, batches=40)
+plots.range_test(tried, chosen=steepest_rate(tried.rates, tried.losses))
 
 # %% [markdown]
 # On the left nothing happens yet, in the middle the loss falls, on the right it explodes. Two habits read such a curve: the
@@ -468,6 +470,7 @@ plots.intervals(two_phases.differences(rows))
 #
 # - [Cyclical learning rates](https://arxiv.org/abs/1506.01186) brought the range test. In fastai it is `learn.lr_find`, and
 #   `learn.fine_tune` is the recipe in one line.
+# - To stop in a phase and go on later, save model and optimizer together, as `save_checkpoint` does.
 # - timm builds falling rates with `param_groups_layer_decay`. Keras tells you to compile anew after unfreezing: the same
 #   bug, and the same cure.
 

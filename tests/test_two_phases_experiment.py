@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -75,26 +73,31 @@ def test_the_table_is_written_and_read(monkeypatch, tmp_path):
     assert read_table("tiny") == [row]
 
 
-def test_a_second_start_makes_what_is_missing(monkeypatch, tmp_path):
+def test_stopped_and_begun_again_the_table_is_made_once(monkeypatch, tmp_path):
+    made: list[tuple] = []
+
+    def train_one(run, *key):
+        made.append(key)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return dict.fromkeys(two_phases.SHARES, 0.5)
+
     monkeypatch.setattr(two_phases, "FOLDER", tmp_path)
-    made: list[list] = []
-    shares = dict.fromkeys(("train", "val", "test", "again"), 0.5)
-
-    def rows_of(run, keys):
-        made.append(keys)
-        for key in keys[:3]:
-            yield dict(zip(("per_class", "recipe", "lr", "seed"), key, strict=True)) | shares
-
-    monkeypatch.setattr(two_phases, "rows_of", rows_of)
-    monkeypatch.setattr(two_phases, "settings", lambda: SimpleNamespace(data="tiny"))
+    monkeypatch.setattr(two_phases, "train_one", train_one)
+    with pytest.raises(KeyboardInterrupt):
+        two_phases.main()
     two_phases.main()
-    two_phases.main()
-    assert made == [plan(), plan()[3:]]
-    assert [two_phases.key_of(row) for row in read_table("tiny")] == plan()[:6]
+    assert made == [*plan()[:3], *plan()[2:]]
+    assert keys(read_table("tiny")) == plan()
+    assert [path.name for path in tmp_path.iterdir()] == ["two-phases-tiny.csv"]
+
+
+def keys(rows):
+    return [tuple(row[name] for name in two_phases.KEY) for row in rows]
 
 
 def test_the_shipped_table_is_whole():
-    assert [two_phases.key_of(row) for row in read_table("tiny")] == plan()
+    assert keys(read_table("tiny")) == plan()
 
 
 def test_differences_are_of_one_seed():

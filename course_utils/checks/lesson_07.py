@@ -233,6 +233,8 @@ RATES = {"kind": str, "odd": str, "rates": [(str, float)], "before": LOOK, "afte
 STATES = {"kind": str, "before": LOOK, "after": LOOK, "states": [{str: Tensor}]}
 CHECKS = [
     exercise("07.1", "falling", "rates that fall", networks, ask_falling, rules_falling, seen=RATES, points=2),
-    exercise("07.2", "start_phase_two", "phase two", ends_of_phase_one, ask_phase_two, rules_phase_two, seen=STATES, points=3),
+    exercise(
+        "07.2", "start_phase_two", "start phase two", ends_of_phase_one, ask_phase_two, rules_phase_two, seen=STATES, points=3
+    ),
     exercise("07.3", "pick_rate", "a rate from a range test", range_tests, ask_rate, rules_rate, seen=float, points=2),
 ]

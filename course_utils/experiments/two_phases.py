@@ -1,17 +1,16 @@
 """Lesson 07, two phases and learning rates: a bench to train on, and the table of the comparisons.
 
-`python -m course_utils.experiments.two_phases` makes `data/sweeps/two-phases-tiny.csv` anew: every recipe of the lesson from
-five seeds, on features cached where learning begins. A seed decides the new head and the order of the pictures.
+`course sweep two_phases` makes `data/sweeps/two-phases-tiny.csv` anew, here or on the workers of a scheduler: every recipe of
+the lesson from five seeds, on features cached where learning begins. A seed decides the new head and the order of the pictures.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from course_utils.models import load_model
 from course_utils.precomputed import precompute
 from course_utils.profiles import Settings, settings
 from course_utils.rng import preserve_rng_state, seed_all
+from course_utils.spread import Journal, Key, Record, spread
 from course_utils.sweeps import Row
 from course_utils.train import evaluate, fit
 from course_utils.weights import get_weights
@@ -248,26 +248,31 @@ PLAN: dict[str, Sequence[float]] = FEW | {
 }
 
 
-Key = tuple[int, str, float, int]  # pictures of each class, recipe, rate, seed
+KEY = ("per_class", "recipe", "lr", "seed")
+SHARES = ("train", "val", "test", "again")
 
 
 def plan() -> list[Key]:
-    """Every row of the table, in its order."""
+    """Every run of the table, in its order."""
     recipes: list[tuple[int, dict[str, Sequence[float]]]] = [(20, PLAN), (5, FEW)]
     return [(n, name, lr, seed) for n, some in recipes for name, rates in some.items() for lr, seed in product(rates, SEEDS)]
 
 
-def rows_of(run: Settings, keys: Sequence[Key]) -> Iterator[Row]:
-    bench = cache(lambda per_class: Bench(run, per_class))
-    short = cache(lambda per_class, seed: Runs(bench(per_class), seed))
-    long = cache(lambda per_class, seed: Runs(bench(per_class), seed, 10 * HEAD_RATE, phases=5))
-    for per_class, recipe, lr, seed in keys:
-        runs = (long if recipe == LONG else short)(per_class, seed)
-        yield {"per_class": per_class, "recipe": recipe, "lr": lr, "seed": seed} | RECIPES[recipe](runs, lr)
+@cache
+def kept_bench(run: Settings, per_class: int) -> Bench:
+    """Once in a process, for all runs that it makes."""
+    return Bench(run, per_class)
 
 
-def key_of(row: Row) -> Key:
-    return row["per_class"], row["recipe"], row["lr"], row["seed"]
+@cache
+def kept_runs(run: Settings, per_class: int, seed: int, long: bool) -> Runs:
+    bench = kept_bench(run, per_class)
+    return Runs(bench, seed, 10 * HEAD_RATE, phases=5) if long else Runs(bench, seed)
+
+
+def train_one(run: Settings, per_class: int, recipe: str, lr: float, seed: int) -> Record:
+    """One run of the table, whichever process makes it."""
+    return RECIPES[recipe](kept_runs(run, per_class, seed, recipe == LONG), lr)
 
 
 COMPARED = {"all at once": "two phases", LONG: "two phases", "warm-up": "two phases"}
@@ -306,18 +311,16 @@ def write_table(data: str, rows: Sequence[Row]) -> Path:
     return write_atomic(table_path(data), text.getvalue())
 
 
-SHARES = ("train", "val", "test", "again")
+def main(scheduler: str | None = None) -> None:
+    """Make the table anew; stopped and begun again, it makes the runs that are missing.
 
-
-def main() -> None:
-    """Make the rows that the table lacks; without a table, all."""
-    run, started = settings(), time.perf_counter()
-    known = {key_of(row): row for row in read_table(run.data)}
-    for row in rows_of(run, [key for key in plan() if key not in known]):
-        known[key_of(row)] = row
-        write_table(run.data, [known[key] for key in plan() if key in known])
-        print(f"{len(known)} of {len(plan())} runs, {time.perf_counter() - started:.0f} s", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    Args:
+        scheduler: the address of a dask scheduler, whose workers make the runs side by side.
+    """
+    torch.set_num_threads(1)  # so that the numbers are the same however many cores there are
+    run = settings()
+    about = {"data": run.data, "weights": run.weights, "epochs": EPOCHS, "torch": torch.__version__}
+    journal = Journal(table_path(run.data).with_suffix(".jsonl"), about)
+    known = spread(partial(train_one, run), plan(), scheduler=scheduler, journal=journal)
+    print(write_table(run.data, [dict(zip(KEY, key, strict=True)) | record for key, record in known.items()]))
+    journal.finish()
