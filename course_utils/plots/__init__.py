@@ -8,6 +8,7 @@ from course_utils.plots.charts import (
     runs,
     stamp,
 )
+from course_utils.plots.choices import bargains, decision_map, galleries, sentences, size_curves, targets, two_questions
 from course_utils.plots.comparisons import duels, filmstrip, hills, intervals, prices
 from course_utils.plots.confusion import confusion_grid
 from course_utils.plots.cuts import compared, cuts
@@ -16,6 +17,7 @@ from course_utils.plots.loading import batch_sizes, map_stacks, nine_ways, stron
 from course_utils.plots.nearest import neighbours
 from course_utils.plots.networks import networks
 from course_utils.plots.new_heads import first_losses, head_places, heads_on_pictures, old_answers
+from course_utils.plots.phases import lit_maps, phases, rate_hill
 from course_utils.plots.pictures import answers, show_images
 from course_utils.plots.rates import range_test
 from course_utils.plots.stillness import barcodes, sandwich, stillness, two_tasks
@@ -29,6 +31,7 @@ __all__ = [
     "as_picture",
     "axes",
     "barcodes",
+    "bargains",
     "bars",
     "batch_sizes",
     "before_and_after",
@@ -37,11 +40,13 @@ __all__ = [
     "compared",
     "confusion_grid",
     "cuts",
+    "decision_map",
     "described",
     "dots",
     "duels",
     "filmstrip",
     "first_losses",
+    "galleries",
     "head_places",
     "heads_on_pictures",
     "hills",
@@ -49,22 +54,29 @@ __all__ = [
     "label_ends",
     "learning_curve",
     "lines",
+    "lit_maps",
     "map_stacks",
     "neighbours",
     "networks",
     "nine_ways",
     "old_answers",
+    "phases",
     "prices",
     "range_test",
+    "rate_hill",
     "recipes",
     "runs",
     "sandwich",
+    "sentences",
     "show_images",
+    "size_curves",
     "stamp",
     "stillness",
     "strongest_patches",
     "subplots",
+    "targets",
     "trained_layers",
+    "two_questions",
     "two_tasks",
     "without_one_line",
 ]

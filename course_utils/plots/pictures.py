@@ -73,7 +73,8 @@ def answers(
         caption, colour = f"{name} {probability:.0%}", "#888888"
         if truth is not None:
             right = name == truth[place]
-            caption += " ✓" if right else f" ✗\n(is a {truth[place]})"
+            article = "an" if truth[place][0] in "aeiou" else "a"
+            caption += " ✓" if right else f" ✗\n(is {article} {truth[place]})"
             colour = COLOURS["right" if right else "wrong"]
         ax.set_title(caption, fontsize=8, pad=3)
         ax.spines[:].set(color=colour, linewidth=2.5)

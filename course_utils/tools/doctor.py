@@ -18,7 +18,7 @@ from typing import Any
 
 from course_utils.profiles import HOME, PROFILES, Settings, cpu_count
 
-LESSONS_WITH = {"resnet18": "lessons 00 to 04 and 06", "vgg16": "lesson 05"}
+LESSONS_WITH = {"resnet18": "all lessons but 05", "vgg16": "lesson 05"}
 SET_UP = f"run `python install.py` in {HOME}"
 RESTORE = "`git checkout data` brings it back"
 
