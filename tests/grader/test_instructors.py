@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 import course_utils.grader as package
+from course_utils.checks import lessons
 from course_utils.grader import grading
 from course_utils.grader.intake.answers import read_answers
 from course_utils.grader.intake.archive import read_submissions, student_of
@@ -73,4 +74,4 @@ def test_the_solutions_are_tried_as_one_learner(tmp_path, monkeypatch):
         shutil.copy(path, folder)
     uploads = list(read_submissions(tmp_path / grade[2]))
     assert {student_of(upload.name) for upload in uploads} == {"solutions"}
-    assert [read_answers(upload.blob).lesson for upload in uploads] == [f"{number:02}" for number in range(7)]
+    assert [read_answers(upload.blob).lesson for upload in uploads] == lessons()
