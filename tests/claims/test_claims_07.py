@@ -176,7 +176,7 @@ def test_at_a_tenth_there_is_a_set_of_pictures_where_nothing_comes_back():
     assert evaluate(half, val).accuracy <= as_trained + 0.05
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS[:3])
 def test_with_held_statistics_a_high_rate_kills_most_maps(seed):
     model, *_, accuracy = phase_two(seed, 0.1, held=True)
     images = torch.stack([image for image, _ in bench(seed).pictures["val"].dataset])
