@@ -124,7 +124,7 @@ class Drawn(Bench):
     """The bench on pictures drawn anew."""
 
     def __init__(self, seed):
-        self.run, self.frozen, self.cached = settings(), {}, {}
+        self.run, self.cached = settings(), {}
         splits = {name: self.draw(count, number + seed) for name, count, number in (("train", 20, 100), ("val", 15, 200))}
         self.classes = range(6)
         shuffled = DataLoader(splits["train"], 32, shuffle=True, generator=torch.Generator())
