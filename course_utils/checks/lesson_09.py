@@ -179,7 +179,7 @@ def expected(world: str, configuration: str, per_class: int) -> float:
 # ------------------------------------------------------------------------------------------------ 09.3 decide
 
 EVIDENCE = ("every size", "looks", "ignored", "price", "cannot tell", "none")
-CARDS = {  # what can be defended, and what supports it
+CARDS: dict[str, dict[str, tuple[str, ...]]] = {  # what can be defended, and what supports it
     "A": {"layer4 + head": ("every size", "price", "cannot tell"), "all": ("every size", "cannot tell")},
     "B": {"layer4 + head": ("looks", "price", "cannot tell"), "all": ("looks", "cannot tell")},
     "C": {"scratch": ("ignored",)},
@@ -219,6 +219,9 @@ def objection(card: str, choice: str) -> str:
     def at_20(world: str, name: str) -> str:
         return f"{expected(world, name, 20):.2f}"
 
+    def best(world: str) -> str:
+        return max(at_20(world, name) for name in sizes.CONFIGURATIONS)
+
     if choice == "wait" and card != "F":
         return "there are pictures, and there is time to train on them: waiting teaches nothing"
     if card == "F":
@@ -228,15 +231,13 @@ def objection(card: str, choice: str) -> str:
     if card == "C":
         return (
             f"the label is what the source learnt to ignore; on 'tints' {choice!r} got {at_20('tints', choice)} "
-            "at 20 of each class, the most that was measured there"
+            f"at 20 of each class, the most that was measured there, and the best {best('tints')}"
         )
     if card == "E":
         return "one point from one seed; what did the interval of five seeds say, and what does each cost?"
     world = "spectra" if card == "B" else "things"
-    best = max(at_20(world, name) for name in sizes.CONFIGURATIONS)
-    return (
-        f"which measurement supports this? At 20 of each class of {world!r} it got {at_20(world, choice)}, and the best {best}"
-    )
+    got = f"it got {at_20(world, choice)}, and the best {best(world)}"
+    return f"which measurement supports this? At 20 of each class of {world!r} {got}"
 
 
 CHECKS = [
