@@ -311,7 +311,7 @@ held = {lr: last.val.accuracy for lr, (*_, last) in still.items()}
 plots.rate_hill({**series, "statistics held": held}, level, table)
 
 # %% [markdown]
-# There is the cliff. At 0.1, five other sets of pictures ended at least 0.2 below phase one as well. In training mode, batch
+# There is the cliff. At 0.1, three other sets of pictures ended at least 0.2 below phase one as well. In training mode, batch
 # norm divides by the spread of the batch: what a large step has blown up comes out at its usual size. Held statistics
 # cannot do that.
 #
@@ -338,7 +338,7 @@ plots.lit_maps(images[shown], lit, [truth[i] for i in shown], title=title)
 
 # %% [markdown]
 # At 0.0003 this map has come to like houses best. At 0.1 it still does. With held statistics it is dead, and so are 97 % of
-# the maps; 70 % or more on the five other sets. No picture of val wakes them, and no gradient passes through a dead map.
+# the maps; 70 % or more on the three other sets. No picture of val wakes them, and no gradient passes through a dead map.
 # *That* is a ruined model.
 #
 # ## A rate without nine runs

@@ -67,7 +67,7 @@ def test_what_to_choose():
     assert choices.choose({name: scores[20] for name, scores in IGNORED.items()}, SECONDS) == "scratch"
     assert choices.choose({"head": [0.90, 0.91, 0.92], "all": [0.93, 0.94, 0.955]}, SECONDS) == "all"
     assert choices.choose({"head": [0.90, 0.91, 0.92], "all": [0.99, 0.90, 0.93]}, SECONDS) == "head"
-    assert choices.choose({"head": [0.5, 0.5]}, SECONDS) == "head"
+    assert choices.choose({"all": [0.5, 0.9], "scratch": [0.9, 0.89]}, SECONDS) == "scratch"
 
 
 def test_the_map_of_decisions():

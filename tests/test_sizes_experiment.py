@@ -25,7 +25,11 @@ def stand_in(best: float, *, low: float = 0.5):
 
 
 def made(cell: sizes.Cell, run) -> dict:
-    known: dict = {}
+    return made_with(cell, {}, run)
+
+
+def made_with(cell: sizes.Cell, before: dict, run) -> dict:
+    known = dict(before)
     while missing := [key for key in sizes.wanted(cell, known) if key not in known]:
         known |= {key: run(*key) for key in missing}
     return known
@@ -41,9 +45,16 @@ def test_the_best_rate_is_not_the_first_or_the_last(best, tried):
     assert all(sorted(found) == list(sizes.SEEDS if lr == chosen else sizes.SEARCH) for lr, found in seeds.items())
 
 
-def test_an_edge_is_followed_five_rates_at_most_and_not_where_nothing_is_learnt():
+def test_an_edge_is_followed_six_rates_at_most():
     assert len(sizes.tried(CELL, sizes.EQUAL, made(CELL, stand_in(0.0001)))[0]) == sizes.MOST_RATES
-    assert len(sizes.tried(CELL, sizes.EQUAL, made(CELL, stand_in(0.0001, low=0.2)))[0]) == 3
+
+
+def test_where_nothing_is_learnt_higher_rates_are_tried():
+    """At chance, noise chooses, also a rate that is neither the first nor the last."""
+    assert sizes.tried(CELL, sizes.EQUAL, made(CELL, stand_in(0.03, low=0.2)))[0] == [0.01, 0.03, 0.1, 0.3, 1.0]
+    dear = ("things", 5, "all")
+    known = made(("things", 20, "all"), stand_in(0.03))
+    assert sizes.tried(dear, sizes.EQUAL, known | made_with(dear, known, stand_in(0.03, low=0.2)))[0] == [0.03, 0.1, 0.3, 1.0]
 
 
 def test_what_is_dear_begins_with_the_rate_that_was_best_in_the_middle():

@@ -40,8 +40,8 @@ SIZES: dict[str, dict[str, tuple[int, ...]]] = {  # training pictures of each cl
 }
 SECONDS = {"head": 1, "layer4 + head": 6, "all": 16, "scratch": 16}  # of a whole run with 20 of each class, on one core
 FIRST_RATE = {"head": 0.03, "layer4 + head": 0.03, "all": 0.01, "scratch": 0.01}  # tried first, with its two neighbours
-LEARNT = 0.3  # share of val right; below it nothing was learnt at any rate (chance is 0.17), and no further one is tried
-MOST_RATES = 5  # where the best rate is the first or the last that was tried, the next one is tried too
+LEARNT = 0.3  # share of val right; up to it nothing was learnt (chance is 0.17)
+MOST_RATES = 6  # where the best rate is the first or the last that was tried, the next one is tried too
 MIDDLE = 20  # pictures of each class
 SEARCH = (0, 1)  # seeds at every rate that is tried
 SEEDS = (0, 1, 2, 3, 4)  # at the chosen rate
@@ -194,7 +194,8 @@ def first_rates(cell: Cell, question: str, known: Mapping[Key, Record]) -> list[
 def tried(cell: Cell, question: str, known: Mapping[Key, Record]) -> tuple[list[float], float | None]:
     """The rates that are tried, as far as the known runs tell, and the best on val, once that is known.
 
-    Where the best of three or more is the first or the last, the next one is tried too, unless nothing is learnt at any rate.
+    Where the best of three or more is the first or the last, the next one is tried too, and where nothing is learnt at any
+    rate, the next higher one: at chance, noise chooses.
     """
     rates = first_rates(cell, question, known)
     if len(rates) == 1:
@@ -202,9 +203,11 @@ def tried(cell: Cell, question: str, known: Mapping[Key, Record]) -> tuple[list[
     while rates and all((*cell, lr, seed) in known for lr in rates for seed in SEARCH):
         vals = {lr: round(mean(reached(known[*cell, lr, seed], question)[1] for seed in SEARCH), 3) for lr in rates}
         best = max(rates, key=lambda lr: vals[lr])
-        if best not in (rates[0], rates[-1]) or len(rates) in (2, MOST_RATES) or vals[best] <= LEARNT:
+        at_chance, at_edge = vals[best] <= LEARNT, len(rates) > 2 and best in (rates[0], rates[-1])
+        if len(rates) == MOST_RATES or not (at_chance or at_edge) or (at_chance and rates[-1] == LR_GRID[-1]):
             return rates, best
-        rates = sorted([*rates, LR_GRID[LR_GRID.index(best) + (1 if best == rates[-1] else -1)]])
+        up = at_chance or best == rates[-1]
+        rates = sorted([*rates, LR_GRID[LR_GRID.index(rates[-1]) + 1 if up else LR_GRID.index(rates[0]) - 1]])
     return rates, None
 
 

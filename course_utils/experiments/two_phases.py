@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from functools import cache, partial
@@ -26,7 +27,6 @@ from course_utils.data import open_data
 from course_utils.experiments.freezing import AT_MOST, FOLDER
 from course_utils.files import write_atomic
 from course_utils.finetune import eval_mode, freeze, param_groups, unfreeze
-from course_utils.fx_split import split_frozen
 from course_utils.heads import replace_head
 from course_utils.images import in_memory
 from course_utils.losses import Loss
@@ -62,8 +62,7 @@ class Bench:
         few = {name: in_memory(first_of_each(getattr(data, name).dataset, count)) for name, count in limits.items()}
         shuffled = DataLoader(few.pop("train"), run.batch_size, shuffle=True, generator=torch.Generator())
         self.pictures = {"train": shuffled} | {name: DataLoader(one, 64) for name, one in few.items()}
-        self.frozen: dict[tuple[str, ...], nn.Module] = {}  # by the parts that learn
-        self.cached: dict[tuple[tuple[str, ...], str], DataLoader] = {}
+        self.cached: dict[tuple[str, str], DataLoader] = {}  # by the part where learning begins, and the split
 
     @property
     def transform(self) -> Any:
@@ -83,20 +82,29 @@ class Bench:
         train, val = (self.features(model, split) for split in ("train", "val"))
         train.generator.manual_seed(seed)
         torch.manual_seed(seed)
-        return split_frozen(model).learning, train, val
+        return halves(model, first_to_learn(model))[1], train, val
 
     def features(self, model: nn.Module, split: str) -> DataLoader:
-        """What the frozen part of `model` makes of a split; it is that of every model in which the same parts learn."""
-        learns = tuple(name for name, part in model.named_children() if any(p.requires_grad for p in part.parameters()))
-        if learns not in self.frozen:
-            twin = self.start()  # which nobody trains
-            for part in learns:
-                unfreeze(twin.get_submodule(part))
-            self.frozen[learns] = split_frozen(twin).frozen
-        if (learns, split) not in self.cached:
-            with redirect_stdout(io.StringIO()):
-                self.cached[learns, split] = precompute(self.frozen[learns], self.pictures[split], cache=None)
-        return self.cached[learns, split]
+        """What the frozen part of `model` makes of a split; it is that of every model in which learning begins there."""
+        part = first_to_learn(model)
+        if (part, split) not in self.cached:
+            with redirect_stdout(io.StringIO()):  # of a twin, which nobody trains
+                self.cached[part, split] = precompute(halves(freeze(self.start()), part)[0], self.pictures[split], cache=None)
+        return self.cached[part, split]
+
+
+def first_to_learn(model: nn.Module) -> str:
+    """The first part of a ResNet in which something learns."""
+    return next(name for name, part in model.named_children() if any(p.requires_grad for p in part.parameters()))
+
+
+def halves(model: nn.Module, part: str) -> tuple[nn.Module, nn.Module]:
+    """A ResNet before `part` and from there on: the cut that `split_frozen` makes, without the search for it."""
+    parts = [(name, child) for name, child in model.named_children() if name != "fc"]
+    parts += [("flatten", nn.Flatten()), ("fc", model.get_submodule("fc"))]
+    at = [name for name, _ in parts].index(part)
+    frozen, learning = nn.Sequential(OrderedDict(parts[:at])), nn.Sequential(OrderedDict(parts[at:]))
+    return frozen.eval(), learning
 
 
 def first_of_each(dataset: Any, count: int) -> Subset:

@@ -140,13 +140,17 @@ def last(scores: Scores) -> float:
 
 
 def choose(scores: Mapping[str, Sequence[float]], seconds: Mapping[str, float]) -> str:
-    """The cheapest configuration that the best one does not clearly beat: the 95 % interval of their differences holds 0."""
+    """The cheapest configuration that the best one does not clearly beat: the 95 % interval of their differences holds 0.
+
+    Of equally cheap ones the better.
+    """
     best = max(scores, key=lambda name: mean(scores[name]))
 
     def beaten(name: str) -> bool:
         return interval([b - a for a, b in zip(scores[name], scores[best], strict=True)])[0] > 0
 
-    return min((name for name in scores if name == best or not beaten(name)), key=lambda name: seconds[name])
+    possible = [name for name in scores if name == best or not beaten(name)]
+    return min(possible, key=lambda name: (seconds[name], -mean(scores[name])))
 
 
 def decision_map(

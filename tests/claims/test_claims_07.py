@@ -124,7 +124,7 @@ class Drawn(Bench):
     """The bench on pictures drawn anew."""
 
     def __init__(self, seed):
-        self.run, self.frozen, self.cached = settings(), {}, {}
+        self.run, self.cached = settings(), {}
         splits = {name: self.draw(count, number + seed) for name, count, number in (("train", 20, 100), ("val", 15, 200))}
         self.classes = range(6)
         shuffled = DataLoader(splits["train"], 32, shuffle=True, generator=torch.Generator())
@@ -176,7 +176,7 @@ def test_at_a_tenth_there_is_a_set_of_pictures_where_nothing_comes_back():
     assert evaluate(half, val).accuracy <= as_trained + 0.05
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS[:3])
 def test_with_held_statistics_a_high_rate_kills_most_maps(seed):
     model, *_, accuracy = phase_two(seed, 0.1, held=True)
     images = torch.stack([image for image, _ in bench(seed).pictures["val"].dataset])

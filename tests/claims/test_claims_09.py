@@ -114,14 +114,17 @@ def test_what_looks_far_keeps_most_of_the_gain():
     assert all(max(looks["scratch"][20]) < min(looks[name][20]) for name in PRETRAINED)
 
 
-def test_where_the_label_is_ignored_scratch_wins_five_of_five():
+def test_where_the_label_is_ignored_scratch_wins():
+    """Against frozen features five of five, which stay at chance at any rate; against `all` on most seeds."""
     tints = curves("tints")
     for size, scores in tints["scratch"].items():
-        for name in PRETRAINED:
-            if size in tints[name]:
-                assert min(gap(scores, tints[name][size])) > 0.1
-    for name in PRETRAINED[:2]:
-        assert all(abs(mean(scores) - CHANCE) < 0.05 for scores in tints[name].values()), "at chance"
+        for name in PRETRAINED[:2]:
+            assert min(gap(scores, tints[name][size])) > 0.4
+            assert abs(mean(tints[name][size]) - CHANCE) < 0.03
+        assert 0.2 < mean(gap(scores, tints["all"][size])) < 0.25
+        assert sum(lead > 0.03 for lead in gap(scores, tints["all"][size])) >= 4
+    assert mean(tints["scratch"][20]) > 0.88
+    assert sizes.chosen("tints")["all", 20] == 30 * sizes.chosen("things")["all", 20] == 0.3
 
 
 @pytest.mark.parametrize("seed", SEEDS)
