@@ -380,7 +380,8 @@ def decide() -> dict[str, tuple[str, str]]:
 check("09.3", decide)
 
 # %% [markdown] tags=["solution"]
-# On C there is a better answer in real life than `scratch`: weights that were made without recoloured pictures. F looks like
+# On A and B `all` is a good answer, too: it can be paid for, and five seeds cannot tell it from `layer4 + head`. On C there is
+# a better answer in real life than `scratch`: weights that were made without recoloured pictures. F looks like
 # a trap, and is one: weights do not replace a test set. Collect the test pictures first.
 
 # %% [markdown]

@@ -74,7 +74,7 @@ def size_curves(curves: Curves, guesses: Mapping[str, Sequence[float] | None] | 
         elif guess is not None:
             shares = [value / 100 if max(guess) > 1 else value for value in guess]
             ax.plot(list(curves[name]), shares, "--", color=colour_of(name), linewidth=1.2)
-    ax.text(0.01, 0.98, "\n".join(objections), transform=ax.transAxes, va="top", fontsize=8)
+    ax.text(0.99, 0.01, "\n".join(objections), transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
     ax.axhline(chance, color="black", linewidth=0.8, linestyle=":")
     ax.annotate("chance", (sizes[0], chance), xytext=(0, -3), textcoords="offset points", va="top", fontsize=8)
     said = "; ".join(f"{name} {mean(s[min(s)]):.2f} with {min(s)} to {last(s):.2f} with {max(s)}" for name, s in curves.items())
