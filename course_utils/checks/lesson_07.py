@@ -162,12 +162,12 @@ def ask_phase_two(start_phase_two: Any, case: dict) -> dict:
 
 
 def rules_phase_two(said: dict, case: dict) -> Iterator[str]:
-    model, optimizer, part, rate = case["model"], case["optimizer"], case["part"], case["rate"]
+    model, optimizer, part = case["model"], case["optimizer"], case["part"]
     learns, states = said["after"]["learns"], said["states"]
     mine = list(unfreeze(model.get_submodule(part)).parameters())
     for group in optimizer.param_groups:
         group["params"] = [one for one in group["params"] if not any(one is other for other in mine)]
-    optimizer.add_param_group({"params": mine, "lr": rate})
+    optimizer.add_param_group({"params": mine, "lr": case["rate"]})
     right = states_of(model, optimizer, case["batches"])
     if said["kind"] == "compared":
         yield "`in`, `==` and `remove` compare tensors value by value; whether two are the same tensor, `is` tells, or `id`"
@@ -185,37 +185,34 @@ def rules_phase_two(said: dict, case: dict) -> Iterator[str]:
         twin = next((one for one in right[0] if one.startswith(f"{part}.") and same(right[0][one], right[0][name])), "")
         why = "is still frozen" if new else f"learnt in phase one, and {where} goes on"
         if learns[name] and name not in said["held"]:
-            other = (
-                f"it has the values of {twin}, and is another tensor: compare by `is` or `id`"
-                if twin
-                else "a copy does not count"
-            )
-            why += f". Your optimizer does not hold it; {other}"
+            other = f"it has the values of {twin}, and is another tensor: compare by `is` or `id`"
+            why += f". Your optimizer does not hold it; {other if twin else 'a copy does not count'}"
         yield f"{name} did not move: it {why}"
     for name in (name for name, learning in learns.items() if learning and not look(model)["learns"][name]):
         yield f"{name} may learn now, and only {part} was asked for; nothing else may be unfrozen"
-    for number in (1, 2):
-        for name in reversed(learns):
-            step, due_step = (run[number][name] - run[number - 1][name] for run in (states, right))
-            took, wanted = (float(one.abs().mean()) for one in (step, due_step))
-            if close(step, due_step, 1e-8):
-                continue
-            found = f"step {number} moves {name} by {took:.6f} on average, and should move it by {wanted:.6f}"
-            if f"{took:.5f}" == f"{wanted:.5f}":  # nobody sees a difference
-                found = f"step {number} moves {name}, but not as it should"
-            if name.startswith(f"{part}."):
-                why = (
-                    "Whose rate has it got?"
-                    if number == 1
-                    else "It does, but has it the optimizer's other settings, its defaults?"
-                )
-                yield f"{found}: {part} was to learn at {rate:g}. {why}"
-            flat = number == 1 and float(step.abs().std()) < 0.01 * took
-            kept = "what has learnt keeps its rate, its settings and its memory"
-            yield f"{found}: {'each value by the same, as an Adam does that has no memory' if flat else kept}"
+    yield from rules_steps(states, right, case, list(reversed(learns)))
     for name in (name for name in right[0] if (name in moved) != (name in due)):
         yield f"{name} {'moved' if name in moved else 'stood still'}: what learns collects statistics, and nothing else does"
     yield from left_alone(said["before"], said["after"], but=("modes", "learns"))
+
+
+def rules_steps(states: list, right: list, case: dict, names: list[str]) -> Iterator[str]:
+    """How far each of two steps moves the parameters."""
+    part, rate = case["part"], case["rate"]
+    for number, name in ((number, name) for number in (1, 2) for name in names):
+        step, due = (run[number][name] - run[number - 1][name] for run in (states, right))
+        took, wanted = (float(one.abs().mean()) for one in (step, due))
+        if close(step, due, 1e-8):
+            continue
+        found = f"step {number} moves {name} by {took:.6f} on average, and should move it by {wanted:.6f}"
+        if f"{took:.5f}" == f"{wanted:.5f}":  # nobody sees a difference
+            found = f"step {number} moves {name}, but not as it should"
+        if name.startswith(f"{part}."):
+            others = "It does, but has it the optimizer's other settings, its defaults?"
+            yield f"{found}: {part} was to learn at {rate:g}. {'Whose rate has it got?' if number == 1 else others}"
+        flat = number == 1 and float(step.abs().std()) < 0.01 * took
+        kept = "what has learnt keeps its rate, its settings and its memory"
+        yield f"{found}: {'each value by the same, as an Adam does that has no memory' if flat else kept}"
 
 
 # ------------------------------------------------------------------------------------------------ 07.3 pick a rate
