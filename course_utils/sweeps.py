@@ -224,6 +224,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     """
     from scipy.special import stdtrit  # the quantile of t; only here, since it takes a moment
 
+    values = [float(value) for value in values]  # also of a tensor
     if len(values) < 2:
         raise ValueError(f"{len(values)} value(s); an interval for the mean takes 2 or more, one from each seed")
     if not all(map(math.isfinite, values)):

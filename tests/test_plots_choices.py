@@ -42,23 +42,40 @@ def test_galleries():
 
 
 def test_curves_and_guesses():
-    figure = drawn(plots.size_curves(NEAR, {"head": [0.2, 0.3, 0.4], "all": None}, chance=1 / 6))
+    figure = drawn(plots.size_curves(NEAR, {"head": [0.2, 0.3], "all": None, "scratch": (20, 30)}, chance=1 / 6))
     assert figure.alt.startswith("layer4 + head is clearly ahead of the head alone at every size. Share of test")
     dashed = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
-    assert [line.get_ydata().tolist() for line in dashed] == [[0.2, 0.3]], "a guess for each size that was measured"
+    assert [list(line.get_ydata()) for line in dashed] == [[0.2, 0.3], [0.2, 0.3]], "in percent, too"
     assert "at 20 of each class" in plots.size_curves(NEAR | {"head": {5: [0.8, 0.9, 0.7], 20: NEAR["head"][20]}}, chance=0).alt
     assert "alone nowhere" in plots.size_curves(NEAR | {"head": NEAR["layer4 + head"]}, chance=0).alt
 
 
+@pytest.mark.parametrize(
+    ("guess", "why"),
+    [
+        ({"head": [0.2, 0.3, 0.4]}, "your guess for head is left out: 3 numbers for 2 sizes (5, 20)"),
+        ({"heads": [0.2, 0.3]}, "your guess 'heads' is left out: the curves are head, layer4 + head, all, scratch"),
+        ({"head": 0.2}, "your guess for head is left out: it takes a list of numbers, such as [0.5, 0.5]"),
+        ({"head": ["0.2", "0.3"]}, "your guess for head is left out: it takes a list of numbers, such as [0.5, 0.5]"),
+        ({"head": [None, 0.3]}, "your guess for head is left out: it takes a list of numbers, such as [0.5, 0.5]"),
+        ({"head": []}, "your guess for head is left out: 0 numbers for 2 sizes (5, 20)"),
+    ],
+)
+def test_a_guess_that_cannot_be_drawn_is_told_of(guess, why):
+    figure = drawn(plots.size_curves(NEAR, guess, chance=1 / 6))
+    assert why in texts(figure)
+    assert not [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+
+
 def test_two_questions():
-    figure = drawn(plots.two_questions({"equal": {5: [0.1, 0.2, 0.3]}, "long": {5: [0.0, 0.1, 0.05]}}, x="lead"))
+    figure = drawn(plots.two_questions({"equal": {5: [0.1, 0.2, 0.3]}, "long": {5: [0.0, 0.1, 0.05]}}, size=5, x="lead"))
     title = "Two answers: with 5 of each class the lead is 0.20 or 0.05"
     assert figure.alt == f"{title}. Means: equal, 5 of each class +0.20; long, 5 of each class +0.05."
 
 
 def test_targets():
     figure = drawn(plots.targets(WORLDS, dict.fromkeys(WORLDS, PICTURES), size=20, chance=1 / 6))
-    assert figure.alt.startswith("What pretraining is worth with 20 of each class: near +0.49, tints −0.65. With the most")
+    assert figure.alt.startswith("Best pretrained − scratch, at 20 each: near +0.49, tints −0.65. With the most")
 
 
 def test_what_to_choose():

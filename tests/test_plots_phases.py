@@ -43,8 +43,13 @@ FOUND = {0.0001: 0.8, 0.001: 0.9, 0.01: 0.4, 0.1: 0.3}
 )
 def test_a_hill_says_what_was_found(series, title):
     table = [{"recipe": "two phases", "lr": 0.1, "seed": 1, "val": 0.35, "again": 0.7}]
+    table += [{"recipe": "head", "lr": 0.001, "seed": 1, "val": 0.45, "again": 0.45}]
     figure = plots.rate_hill(series, 0.5, table)
     assert figure.alt.startswith(f"{title}. ")
+    lowest = min(map(min, series.values()))
+    dots = [tuple(map(list, line.get_data())) for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert ([0.1], [0.35]) in dots
+    assert any(y == [0.45] and x[0] < lowest for x, y in dots), "phase one of a seed stands left of all rates"
     with pytest.raises(ValueError, match="give accuracies by rate for some of as trained, measured again, statistics held"):
         plots.rate_hill({"another": FOUND}, 0.5)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from course_utils import train_one_epoch
-from course_utils.checks.spec import LOOK, Rng, beside, close, exercise, left_alone, look
+from course_utils.checks.spec import LOOK, Rng, beside, close, exercise, left_alone, look, same
 from course_utils.finetune import freeze, unfreeze
 
 STAGES = (("fc",), ("layer4",), ("layer3",), ("layer2",), ("layer1",), ("conv1", "bn1"))  # from the head to the picture
@@ -66,7 +66,7 @@ def ask_falling(falling: Any, case: dict) -> dict:
         if not hasattr(held, "__iter__"):
             odd = odd or f"a {type(held if isinstance(group, dict) else group).__name__}"
             continue
-        held = [held] if isinstance(held, Tensor) else list(held)
+        held = [held] if isinstance(held, Tensor) else [one[1] if isinstance(one, tuple) else one for one in held]
         rates += [(names.get(id(one), ""), float(group.get("lr", -1))) for one in held]
     return {"kind": type(given).__name__, "odd": odd, "rates": rates, "before": before, "after": look(model)}
 
@@ -82,14 +82,16 @@ def rules_falling(said: dict, case: dict) -> Iterator[str]:
     for name, rate in said["rates"]:
         if name not in learns:
             yield "a group holds something that is no parameter of this model"
+        if given.get(name) == rate:
+            yield f"{name} stands there twice: do you meet a layer once more inside the part that it belongs to?"
         if name in given:
             yield f"{name} stands in two groups: a word inside a name is not the name of a stage"
         given[name] = rate
     for name, rate in given.items():
         if not learns[name]:
             yield f"{name} is frozen, and stands in a group all the same"
-        if rate < 0:
-            yield f"the group of {name} has no rate of its own"
+        if rate <= 0:
+            yield f"the group of {name} has {'no rate of its own' if rate else 'the rate 0: nothing learns, is it rounded?'}"
     if forgotten := [name for name, learning in learns.items() if learning and name not in given]:
         yield f"{forgotten[-1]} learns and stands in no group, so it would never change"
     first, last = next(name for name in learns if name in given), next(name for name in reversed(learns) if name in given)
@@ -121,38 +123,54 @@ def states_of(model: nn.Module, optimizer: Any, batches: list) -> list[dict[str,
 
 
 def ends_of_phase_one(rng: Rng) -> Iterator[dict]:
-    """Trained heads: the optimizer holds the head only, or all from the start; and one where layer4 learns as well."""
-    for held, learns, part in (
-        (("fc",), ("fc",), "layer4"),
-        (all_parts(), ("fc",), rng.choice(["layer4", "layer3"])),
-        (("layer4", "fc"), ("layer4", "fc"), "layer3"),
+    """Trained heads: the optimizer holds the head only, or all from the start, in one group or in two (kernels, the rest).
+
+    And one where layer4 learns as well, with a layer3 that has its values.
+    """
+    for kind, learns, part in (
+        ("head", ("fc",), "layer4"),
+        ("all", ("fc",), rng.choice(["layer4", "layer3"])),
+        ("two groups", ("fc",), rng.choice(["layer4", "layer3"])),
+        ("twins", ("layer4", "fc"), "layer3"),
     ):
-        model, lr = small_resnet(rng, learns), rng.choice([0.001, 0.002])
-        if held == all_parts():
-            optimizer = adam([{"params": list(model.parameters()), "lr": lr}])
-        else:
-            optimizer = adam([{"params": list(model.get_submodule(one).parameters()), "lr": lr} for one in held])
-        batches = two_batches(rng)
+        model, lr, batches = small_resnet(rng, learns), rng.choice([0.001, 0.002]), two_batches(rng)
+        groups = [[*model.get_submodule(one).parameters()] for one in learns]
+        if kind in ("all", "two groups"):
+            groups = [[*model.parameters()]]
+        if kind == "two groups":
+            groups = [[one for one in groups[0] if (one.dim() > 1) == kernels] for kernels in (True, False)]
+        optimizer = adam([{"params": one, "lr": lr * (1 + place)} for place, one in enumerate(groups)])
         states_of(model, optimizer, batches * 3)
+        if kind == "twins":
+            model.get_submodule(part).load_state_dict(model.get_submodule("layer4").state_dict())
         yield {"model": model, "optimizer": optimizer, "part": part, "rate": lr / rng.choice([4, 10]), "batches": batches}
 
 
 def ask_phase_two(start_phase_two: Any, case: dict) -> dict:
     model, before = case["model"], look(case["model"])
-    optimizer = start_phase_two(model, case["optimizer"], case["part"], case["rate"])
+    try:
+        optimizer = start_phase_two(model, case["optimizer"], case["part"], case["rate"])
+    except RuntimeError as error:
+        if not str(error).startswith(("Boolean value of Tensor", "The size of tensor a")):
+            raise
+        return {"kind": "compared", "before": before, "after": before, "held": [], "states": []}
     real = isinstance(optimizer, torch.optim.Optimizer)
-    found = {"kind": type(optimizer).__name__, "before": before, "after": look(model)}
+    mine = {id(one) for group in optimizer.param_groups for one in group["params"]} if real else set()
+    held = [name for name, one in model.named_parameters() if id(one) in mine]
+    found = {"kind": type(optimizer).__name__, "before": before, "after": look(model), "held": held}
     return found | {"states": states_of(model, optimizer, case["batches"]) if real else []}
 
 
 def rules_phase_two(said: dict, case: dict) -> Iterator[str]:
-    model, optimizer, part, rate = case["model"], case["optimizer"], case["part"], case["rate"]
+    model, optimizer, part = case["model"], case["optimizer"], case["part"]
     learns, states = said["after"]["learns"], said["states"]
     mine = list(unfreeze(model.get_submodule(part)).parameters())
     for group in optimizer.param_groups:
         group["params"] = [one for one in group["params"] if not any(one is other for other in mine)]
-    optimizer.add_param_group({"params": mine, "lr": rate})
+    optimizer.add_param_group({"params": mine, "lr": case["rate"]})
     right = states_of(model, optimizer, case["batches"])
+    if said["kind"] == "compared":
+        yield "`in`, `==` and `remove` compare tensors value by value; whether two are the same tensor, `is` tells, or `id`"
     if not states:
         yield f"you return {'None' if said['kind'] == 'NoneType' else 'a ' + said['kind']}; return the optimizer"
     if [state.keys() for state in states] != [state.keys() for state in right]:
@@ -164,23 +182,37 @@ def rules_phase_two(said: dict, case: dict) -> Iterator[str]:
             yield f"{name} moved, and only {part} was asked for; nothing else may be unfrozen"
         if learns[name] and new:
             yield f"{name} is unfrozen and did not move: does the optimizer know {part}?"
-        yield f"{name} did not move: it {'is still frozen' if new else f'learnt in phase one, and {where} goes on'}"
+        twin = next((one for one in right[0] if one.startswith(f"{part}.") and same(right[0][one], right[0][name])), "")
+        why = "is still frozen" if new else f"learnt in phase one, and {where} goes on"
+        if learns[name] and name not in said["held"]:
+            other = f"it has the values of {twin}, and is another tensor: compare by `is` or `id`"
+            why += f". Your optimizer does not hold it; {other if twin else 'a copy does not count'}"
+        yield f"{name} did not move: it {why}"
     for name in (name for name, learning in learns.items() if learning and not look(model)["learns"][name]):
         yield f"{name} may learn now, and only {part} was asked for; nothing else may be unfrozen"
-    for number in (1, 2):
-        for name in reversed(learns):
-            step, due_step = (run[number][name] - run[number - 1][name] for run in (states, right))
-            took, wanted = (float(one.abs().mean()) for one in (step, due_step))
-            if close(step, due_step, 1e-8):
-                continue
-            found = f"step {number} moves {name} by {took:.6f} on average, and should move it by {wanted:.6f}"
-            if name.startswith(f"{part}."):
-                yield f"{found}: {part} was to learn at {rate:g}. Whose rate, and whose settings, has it got?"
-            flat = number == 1 and float(step.abs().std()) < 0.01 * took
-            yield f"{found}: {'each value by the same, as an Adam does that has no memory' if flat else 'it keeps its rate'}"
+    yield from rules_steps(states, right, case, list(reversed(learns)))
     for name in (name for name in right[0] if (name in moved) != (name in due)):
         yield f"{name} {'moved' if name in moved else 'stood still'}: what learns collects statistics, and nothing else does"
     yield from left_alone(said["before"], said["after"], but=("modes", "learns"))
+
+
+def rules_steps(states: list, right: list, case: dict, names: list[str]) -> Iterator[str]:
+    """How far each of two steps moves the parameters."""
+    part, rate = case["part"], case["rate"]
+    for number, name in ((number, name) for number in (1, 2) for name in names):
+        step, due = (run[number][name] - run[number - 1][name] for run in (states, right))
+        took, wanted = (float(one.abs().mean()) for one in (step, due))
+        if close(step, due, 1e-8):
+            continue
+        found = f"step {number} moves {name} by {took:.6f} on average, and should move it by {wanted:.6f}"
+        if f"{took:.5f}" == f"{wanted:.5f}":  # nobody sees a difference
+            found = f"step {number} moves {name}, but not as it should"
+        if name.startswith(f"{part}."):
+            others = "It does, but has it the optimizer's other settings, its defaults?"
+            yield f"{found}: {part} was to learn at {rate:g}. {'Whose rate has it got?' if number == 1 else others}"
+        flat = number == 1 and float(step.abs().std()) < 0.01 * took
+        kept = "what has learnt keeps its rate, its settings and its memory"
+        yield f"{found}: {'each value by the same, as an Adam does that has no memory' if flat else kept}"
 
 
 # ------------------------------------------------------------------------------------------------ 07.3 pick a rate
@@ -218,19 +250,24 @@ def rules_rate(said: float, case: dict) -> Iterator[str]:
     )
     edge = max(place for place, value in enumerate(calm) if value < (start + lowest) / 2)  # beyond it explodes
     if not (isfinite(said) and rates[0] <= said <= rates[-1]):
-        yield f"you return {said:g}, and the rates go from {rates[0]:.0e} to {rates[-1]:.0e}: return one of these"
+        lucky = losses.index(min(losses))
+        single = f"the loss at {rates[lucky]:.1e} is that of one odd batch, look at its neighbours"
+        why = single if 0 < said < rates[0] and losses[lucky] < 0.5 * calm[lucky] else "return a rate between them"
+        yield f"you return {said:.2g}, and the rates go from {rates[0]:.0e} to {rates[-1]:.0e}: {why}"
     here = min(range(len(rates)), key=lambda place: abs(rates[place] - said))
     if said > rates[edge] / 3.9:
         when = "has exploded" if here > edge else f"is {calm[here]:.2f}, and it explodes behind {rates[edge]:.1e}"
         yield f"at {said:.1e} the loss {when}: stay at a quarter of that, or below"
     if said < rates[begun]:
-        odd = not 0.5 * calm[here] < losses[here] < 2 * calm[here]
-        why = "one odd batch says nothing, look at its neighbours" if odd else f"{calm[here]:.2f}, and {start:.2f} at the start"
+        near = range(max(0, here - 6), min(len(losses), here + 7))
+        odd = any(not 0.5 * calm[place] < losses[place] < 2 * calm[place] for place in near)
+        why = f"{calm[here]:.2f}, and {start:.2f} at the start"
+        why += ". One odd batch says nothing, look at its neighbours" if odd else ""
         yield f"at {said:.1e} the loss has not begun to fall: {why}"
 
 
 RATES = {"kind": str, "odd": str, "rates": [(str, float)], "before": LOOK, "after": LOOK}
-STATES = {"kind": str, "before": LOOK, "after": LOOK, "states": [{str: Tensor}]}
+STATES = {"kind": str, "before": LOOK, "after": LOOK, "held": [str], "states": [{str: Tensor}]}
 CHECKS = [
     exercise("07.1", "falling", "rates that fall", networks, ask_falling, rules_falling, seen=RATES, points=2),
     exercise(

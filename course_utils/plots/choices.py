@@ -49,9 +49,10 @@ def size_axis(ax: Axes, sizes: Sequence[int]) -> None:
 def draw_curves(ax: Axes, curves: Curves) -> None:
     for name, scores in curves.items():
         ax.plot(list(scores), [mean(values) for values in scores.values()], color=colour_of(name))
-    for name, scores in curves.items():
+    for place, (name, scores) in enumerate(curves.items()):
         for size, values in scores.items():
-            ax.plot([size] * len(values), values, "o", color=colour_of(name), markersize=4, alpha=0.6, markeredgewidth=0)
+            x = size * 1.02 ** (place - (len(curves) - 1) / 2)  # side by side: no colours of two mix
+            ax.plot([x] * len(values), values, "o", color=colour_of(name), markersize=4, alpha=0.6, markeredgewidth=0)
 
 
 def size_curves(curves: Curves, guesses: Mapping[str, Sequence[float] | None] | None = None, *, chance: float) -> Figure:
@@ -66,25 +67,43 @@ def size_curves(curves: Curves, guesses: Mapping[str, Sequence[float] | None] | 
     draw_curves(ax, curves)
     size_axis(ax, sizes)
     label_ends(ax, {name: [mean(values) for values in scores.values()] for name, scores in curves.items()}, gap=0.06)
+    objections = []
     for name, guess in (guesses or {}).items():
-        if guess is not None:
-            ax.plot(list(curves[name])[: len(guess)], guess[: len(curves[name])], "--", color=colour_of(name), linewidth=1.2)
+        if objection := cannot_be_drawn(name, guess, curves):
+            objections.append(objection)
+        elif guess is not None:
+            shares = [value / 100 if max(guess) > 1 else value for value in guess]
+            ax.plot(list(curves[name]), shares, "--", color=colour_of(name), linewidth=1.2)
+    ax.text(0.99, 0.01, "\n".join(objections), transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
     ax.axhline(chance, color="black", linewidth=0.8, linestyle=":")
     ax.annotate("chance", (sizes[0], chance), xytext=(0, -3), textcoords="offset points", va="top", fontsize=8)
     said = "; ".join(f"{name} {mean(s[min(s)]):.2f} with {min(s)} to {last(s):.2f} with {max(s)}" for name, s in curves.items())
     return described(figure, f"Share of test pictures right, by pictures of each class: {said}.")
 
 
-def two_questions(gaps: Mapping[str, Scores], *, x: str) -> Figure:
+def cannot_be_drawn(name: str, guess: Any, curves: Curves) -> str | None:
+    """Why a guess is left out, in words for the one who typed it; a guess in percent is understood."""
+    if guess is None:
+        return None
+    if name not in curves:
+        return f"your guess {name!r} is left out: the curves are {', '.join(curves)}"
+    sizes = list(curves[name])
+    if not isinstance(guess, (list, tuple)) or not all(isinstance(value, (int, float)) for value in guess):
+        return f"your guess for {name} is left out: it takes a list of numbers, such as {[0.5] * len(sizes)}"
+    if len(guess) != len(sizes):
+        return f"your guess for {name} is left out: {len(guess)} numbers for {len(sizes)} sizes ({', '.join(map(str, sizes))})"
+    return None
+
+
+def two_questions(gaps: Mapping[str, Scores], *, size: int, x: str) -> Figure:
     """By question and size, the differences by seed, and the 95 % interval for their mean as a bar."""
     sizes, (first, second) = list(next(iter(gaps.values()))), gaps.values()
-    most = max(sizes, key=lambda size: mean(first[size]) - mean(second[size]))
-    title = f"Two answers: with {most} of each class the lead is {mean(first[most]):.2f} or {mean(second[most]):.2f}"
+    title = f"Two answers: with {size} of each class the lead is {mean(first[size]):.2f} or {mean(second[size]):.2f}"
     figure, ax = axes(width=7, height=0.9 + 0.62 * len(sizes), title=title, x=x)
     shades = ("#0072b2", "#e0a3c2")
     for number, (question, scores) in enumerate(gaps.items()):
-        for row, size in enumerate(sizes):
-            y, values = row + 0.34 * number - 0.17, scores[size]
+        for row, count in enumerate(sizes):
+            y, values = row + 0.34 * number - 0.17, scores[count]
             ax.plot(interval(values), [y] * 2, color=shades[number], linewidth=9, solid_capstyle="butt")
             ax.plot(values, [y] * len(values), "o", color="black", markersize=3)
             ax.annotate(
@@ -96,11 +115,13 @@ def two_questions(gaps: Mapping[str, Scores], *, x: str) -> Figure:
                 fontsize=8.5,
             )
     ax.axvline(0, color="black", linewidth=1)
-    ax.set_yticks(range(len(sizes)), [f"{size} of each class" for size in sizes])
+    ax.set_yticks(range(len(sizes)), [f"{count} of each class" for count in sizes])
     ax.invert_yaxis()
     ax.margins(x=0.25)
     said = "; ".join(
-        f"{question}, {size} of each class {signed(mean(values))}" for question, s in gaps.items() for size, values in s.items()
+        f"{question}, {count} of each class {signed(mean(values))}"
+        for question, s in gaps.items()
+        for count, values in s.items()
     )
     return described(figure, f"Means: {said}.")
 
@@ -108,7 +129,7 @@ def two_questions(gaps: Mapping[str, Scores], *, x: str) -> Figure:
 def targets(worlds: Mapping[str, Curves], pictures: Mapping[str, Sequence[Any]], *, size: int, chance: float) -> Figure:
     """One panel for each target: four of its pictures, and below them its curves; the title tells the gain at `size`."""
     gains = {name: gain(curves, size) for name, curves in worlds.items()}
-    title = f"What pretraining is worth with {size} of each class: {', '.join(f'{n} {signed(g)}' for n, g in gains.items())}"
+    title = f"Best pretrained − scratch, at {size} each: {', '.join(f'{n} {signed(g)}' for n, g in gains.items())}"
     figure, grid = subplots(2, len(worlds), size=(7.2, 3.9), title=title, gridspec_kw={"height_ratios": [1, 3.2]}, sharey="row")
     for column, (name, curves) in enumerate(worlds.items()):
         strip = np.concatenate([as_picture(image) for image in pictures[name]], 1)
@@ -261,7 +282,7 @@ def sentences(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     somewhere = [sentence for sentence in found if "holds" in {verdicts[sentence, place] for place in found[sentence]}]
     title = f"Of {len(found)} sentences {len(somewhere)} hold somewhere, and {len(everywhere) or 'none'} everywhere"
     figure, ((ax,),) = subplots(size=(7.2, 0.9 + 0.27 * (len(verdicts) + len(found))), title=title)
-    ax.set_xlabel("difference in share of test right (one dot for each seed)")
+    ax.set_xlabel("difference in share of test right (dots: seeds; bars: 95 % intervals)")
     ax.spines[["top", "right"]].set_visible(False)
     y, ticks = 0, []
     for sentence, places in found.items():

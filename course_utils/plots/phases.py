@@ -57,7 +57,7 @@ def rate_hill(series: Mapping[str, Mapping[float, float]], level: float, table: 
 
     Args:
         series: "as trained", "measured again" or "statistics held", each with its accuracy by rate.
-        table: runs of other seeds, drawn as pale dots of the same colour.
+        table: runs of several seeds, drawn as pale dots of the same colour, and at the left edge the ends of their phase one.
 
     Raises:
         ValueError: if a series has another name, or no rate.
@@ -69,12 +69,13 @@ def rate_hill(series: Mapping[str, Mapping[float, float]], level: float, table: 
     )
     ax.axhline(level, color=COLOURS["head"], linestyle=":", linewidth=1.5)
     ax.annotate("phase one", (min(map(min, series.values())), level), xytext=(0, -4), textcoords="offset points", va="top")
+    heads = [row["val"] for row in table if row["recipe"] == "head"]
+    pale: dict[str, Any] = {"marker": "o", "linestyle": "", "alpha": 0.25, "markersize": 4, "markeredgewidth": 0}
+    ax.plot([min(map(min, series.values())) / 1.6] * len(heads), heads, color=COLOURS["head"], **pale)
     for name, values in series.items():
         recipe, column, colour = HILLS[name]
         others = [row for row in table if row["recipe"] == recipe and row["lr"] in values]
-        ax.plot(
-            [r["lr"] for r in others], [r[column] for r in others], "o", color=COLOURS[colour], alpha=0.25, markersize=4, mew=0
-        )
+        ax.plot([row["lr"] for row in others], [row[column] for row in others], color=COLOURS[colour], **pale)
         ax.plot(list(values), list(values.values()), color=COLOURS[colour], marker=".", linewidth=2)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(lambda lr, _: f"{lr:f}".rstrip("0"))
@@ -82,7 +83,7 @@ def rate_hill(series: Mapping[str, Mapping[float, float]], level: float, table: 
     for name, values in series.items():
         away: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
         ax.annotate(name, (max(values), values[max(values)]), color=COLOURS[HILLS[name][2]], **away)
-    return described(figure, "Accuracy over the learning rate, on an axis of powers of ten; pale dots are runs of other seeds.")
+    return described(figure, "Accuracy over the learning rate, on an axis of powers of ten; pale dots are several seeds.")
 
 
 def title_of_hill(series: Mapping[str, Mapping[float, float]], level: float) -> str:

@@ -81,6 +81,20 @@ def wrong_unfreezes(model: nn.Module, top: float, factor: float):
     return right_library(model, top, factor)
 
 
+def wrong_rounded(model: nn.Module, top: float, factor: float):
+    return [{**group, "lr": round(group["lr"], 4)} for group in right_library(model, 0.01, 10)]
+
+
+def wrong_module_by_module(model: nn.Module, top: float, factor: float):
+    """A block comes with its layers, and then they come once more."""
+    groups = []
+    for steps, stage in enumerate(STAGES):
+        parts = [part for name in stage for part in model.get_submodule(name).modules()]
+        mine = [p for part in parts for p in part.parameters() if p.requires_grad]
+        groups.append({"params": mine, "lr": top / factor**steps})
+    return groups
+
+
 def wrong_copies(model: nn.Module, top: float, factor: float):
     return right_library(deepcopy(model), top, factor)
 
@@ -98,6 +112,15 @@ def right_one_each(model: nn.Module, top: float, factor: float):
         for name, p in model.named_parameters()
         if p.requires_grad
     )
+
+
+def right_named(model: nn.Module, top: float, factor: float):
+    """With names, as torch takes them too."""
+    groups = []
+    for steps, stage in enumerate(STAGES):
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad and name.split(".")[0] in stage]
+        groups.append({"params": named, "lr": top / factor**steps})
+    return groups
 
 
 def right_running_rate(model: nn.Module, top: float, factor: float):
@@ -210,6 +233,91 @@ def wrong_pair(model: nn.Module, optimizer, part: str, rate: float):
     return model, optimizer
 
 
+def wrong_first_group(model: nn.Module, optimizer, part: str, rate: float):
+    return one_group_cleared(model, optimizer, part, rate, 0)
+
+
+def wrong_last_group(model: nn.Module, optimizer, part: str, rate: float):
+    return one_group_cleared(model, optimizer, part, rate, -1)
+
+
+def one_group_cleared(model, optimizer, part, rate, place):
+    parameters = list(unfreeze(model.get_submodule(part)).parameters())
+    group = optimizer.param_groups[place]
+    group["params"] = [p for p in group["params"] if not any(p is q for q in parameters)]
+    optimizer.add_param_group({"params": parameters, "lr": rate})
+    return optimizer
+
+
+def wrong_first_group_that_holds_some(model: nn.Module, optimizer, part: str, rate: float):
+    parameters = set(unfreeze(model.get_submodule(part)).parameters())
+    for group in optimizer.param_groups:
+        if parameters & set(group["params"]):
+            group["params"] = [p for p in group["params"] if p not in parameters]
+            break
+    optimizer.add_param_group({"params": list(parameters), "lr": rate})
+    return optimizer
+
+
+def wrong_first_group_is_all_that_learns(model: nn.Module, optimizer, part: str, rate: float):
+    optimizer.param_groups[0]["params"] = [p for p in model.parameters() if p.requires_grad]
+    moved_over(unfreeze(model.get_submodule(part)), optimizer, rate)
+    return optimizer
+
+
+def wrong_equal_values(model: nn.Module, optimizer, part: str, rate: float):
+    parameters = list(unfreeze(model.get_submodule(part)).parameters())
+    for group in optimizer.param_groups:
+        group["params"] = [p for p in group["params"] if not any(torch.equal(p, q) for q in parameters)]
+    optimizer.add_param_group({"params": parameters, "lr": rate})
+    return optimizer
+
+
+def wrong_in(model: nn.Module, optimizer, part: str, rate: float):
+    parameters = list(unfreeze(model.get_submodule(part)).parameters())
+    for group in optimizer.param_groups:
+        group["params"] = [p for p in group["params"] if p not in parameters]
+    optimizer.add_param_group({"params": parameters, "lr": rate})
+    return optimizer
+
+
+def wrong_remove(model: nn.Module, optimizer, part: str, rate: float):
+    parameters = list(unfreeze(model.get_submodule(part)).parameters())
+    mine = {id(p) for p in parameters}
+    for group in optimizer.param_groups:
+        for p in list(group["params"]):
+            if id(p) in mine:
+                group["params"].remove(p)
+    optimizer.add_param_group({"params": parameters, "lr": rate})
+    return optimizer
+
+
+def wrong_copy(model: nn.Module, optimizer, part: str, rate: float):
+    unfreeze(model.get_submodule(part))
+    new = deepcopy(optimizer)
+    moved_over(model.get_submodule(part), new, rate)
+    return new
+
+
+def wrong_settings_lost(model: nn.Module, optimizer, part: str, rate: float):
+    """Memory and groups are kept; the new part gets Adam's usual settings, not this optimizer's."""
+    mine = set(unfreeze(model.get_submodule(part)).parameters())
+    groups = [{**group, "params": [p for p in group["params"] if p not in mine]} for group in optimizer.param_groups]
+    new = torch.optim.Adam([*groups, {"params": list(mine), "lr": rate}])
+    new.state.update(optimizer.state)
+    return new
+
+
+def right_no_empty_group(model: nn.Module, optimizer, part: str, rate: float):
+    mine = set(unfreeze(model.get_submodule(part)).parameters())
+    for group in list(optimizer.param_groups):
+        group["params"] = [p for p in group["params"] if p not in mine]
+        if not group["params"]:
+            optimizer.param_groups.remove(group)
+    optimizer.param_groups.append({**optimizer.defaults, "params": list(mine), "lr": rate})
+    return optimizer
+
+
 def right_copied_memory(model: nn.Module, optimizer, part: str, rate: float):
     module = unfreeze(model.get_submodule(part))
     mine = set(module.parameters())  # a set compares by identity
@@ -275,12 +383,22 @@ def wrong_library_without_the_end(rates, losses):
     return steepest_rate(rates[: len(kept)], kept)
 
 
+def wrong_calm_lowest(rates, losses):
+    calm = [median(losses[max(0, i - 4) : i + 5]) for i in range(len(losses))]
+    return rates[calm.index(min(calm))]
+
+
 def wrong_the_loss(rates, losses):
     return min(losses)
 
 
 def wrong_place(rates, losses):
     return losses.index(min(losses))
+
+
+def right_tenth_of_the_lowest(rates, losses):
+    calm = [median(losses[max(0, i - 4) : i + 5]) for i in range(len(losses))]
+    return rates[calm.index(min(calm))] / 10
 
 
 def right_steepest(rates, losses):
@@ -324,6 +442,8 @@ WRONG = {
         (wrong_a_dictionary, "you return a dict; return a list of groups"),
         (wrong_an_optimizer, "you return a Adam; return a list of groups"),
         (wrong_unfreezes, "leave every requires_grad as it was"),
+        (wrong_rounded, "is it rounded?"),
+        (wrong_module_by_module, "stands there twice"),
         (wrong_copies, "something that is no parameter of this model"),
     ],
     "07.2": [
@@ -336,16 +456,25 @@ WRONG = {
         (wrong_added_if_unknown, "Whose rate"),
         (wrong_everything_free, "nothing else may be unfrozen"),
         (wrong_rate_of_the_head, "Whose rate"),
-        (wrong_all_at_the_rate, "it keeps its rate"),
+        (wrong_all_at_the_rate, "what has learnt keeps its rate"),
         (wrong_second_optimizer, "did not move: it learnt in phase one"),
         (wrong_head_frozen, "did not move: it learnt in phase one"),
         (wrong_only_weights, "it is still frozen"),
+        (wrong_first_group, "appear in more than one parameter group"),
+        (wrong_last_group, "appear in more than one parameter group"),
+        (wrong_first_group_that_holds_some, "appear in more than one parameter group"),
+        (wrong_first_group_is_all_that_learns, "what has learnt keeps its rate"),
+        (wrong_equal_values, "has the values of layer3.conv1.weight, and is another tensor: compare by `is` or `id`"),
+        (wrong_in, "whether two are the same tensor, `is` tells"),
+        (wrong_remove, "whether two are the same tensor, `is` tells"),
+        (wrong_copy, "a copy does not count"),
+        (wrong_settings_lost, "the optimizer's other settings"),
         (wrong_no_return, "you return None; return the optimizer"),
         (wrong_pair, "you return a tuple; return the optimizer"),
     ],
     "07.3": [
         (wrong_raw_lowest, "stay at a quarter of that, or below"),
-        (wrong_raw_lowest_tenth, "return one of these"),
+        (wrong_raw_lowest_tenth, "that of one odd batch"),
         (wrong_first, "has not begun to fall"),
         (wrong_middle, "the loss"),
         (wrong_habit, "the loss"),
@@ -354,23 +483,22 @@ WRONG = {
         (wrong_numpy_gradient, "has not begun to fall"),
         (wrong_library, "a loss is not finite; leave out what comes after"),
         (wrong_library_without_the_end, "has not begun to fall"),
-        (wrong_the_loss, "return one of these"),
-        (wrong_place, "return one of these"),
-        (" / 10", "", "stay at a quarter of that, or below"),
-        ("median(losses[max(0, i - 4) : i + 5])", "losses[i]", "return one of these"),
+        (wrong_the_loss, "return a rate between them"),
+        (wrong_place, "return a rate between them"),
+        (wrong_calm_lowest, "stay at a quarter of that, or below"),
+        ("median(losses[max(0, i - 4) : i + 5])", "losses[i]", "has not begun to fall"),
+        (" if isfinite(loss)", "", "a loss is not finite"),
     ],
 }
 RIGHT = {
-    "07.1": [right_library, right_one_each, right_running_rate],
-    "07.2": [right_copied_memory, right_one_by_one],
-    "07.3": [right_steepest, right_half_way, right_between],
+    "07.1": [right_library, right_one_each, right_named, right_running_rate],
+    "07.2": [right_copied_memory, right_no_empty_group, right_one_by_one],
+    "07.3": [right_tenth_of_the_lowest, right_steepest, right_half_way, right_between],
 }
 WINDOW = "any window of some neighbours makes the curve calm enough"
 EQUIVALENT = {
     "07.3": {
-        "return rates[calm.index(min(calm))] / 11": "an eleventh of the rate is as safe as a tenth",
         "calm = [median(losses[max(i - 4, 0):i + 5]) for i in range(len(losses))]": "the larger of two is the same either way",
-        "calm = [median(losses[0:i + 5]) for i in range(len(losses))]": "the median of all so far is lowest a little later",
         "calm = [median(losses[max(1, i - 4):i + 5]) for i in range(len(losses))]": "the first loss is missing in few windows",
         "calm = [median(losses[max(0, i):i + 5]) for i in range(len(losses))]": WINDOW,
         "calm = [median(losses[max(0, i - 4):i + 6]) for i in range(len(losses))]": WINDOW,

@@ -3,6 +3,7 @@
 from statistics import mean
 
 import numpy as np
+import torch
 
 from course_utils import sweeps
 from course_utils.experiments import sizes
@@ -125,6 +126,16 @@ def wrong_way_round(first, second):
 
 def wrong_no_return(first, second):
     print(right_all(first, second))
+
+
+def right_tensors(first, second):
+    found = None
+    for size in ordered(first, second)[::-1]:
+        gaps = torch.tensor(second[size], dtype=torch.float64) - torch.tensor(first[size], dtype=torch.float64)
+        if sweeps.interval(gaps)[0] <= 0:
+            break
+        found = size
+    return found
 
 
 def right_upper_end(first, second):
@@ -361,7 +372,7 @@ WRONG = {
     ],
 }
 RIGHT = {
-    "09.1": [right_all, right_numpy, right_upper_end],
+    "09.1": [right_all, right_numpy, right_tensors, right_upper_end],
     "09.2": [right_ifs, right_best_first],
     "09.3": [right_lists, right_price, right_interval, right_highest_bar, right_what_can_be_paid_for, right_cheaper],
 }

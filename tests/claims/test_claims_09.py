@@ -8,7 +8,7 @@ import torch
 
 from course_utils.experiments import freezing, sizes
 from course_utils.experiments.cached import nearest, right_by_neighbour
-from course_utils.plots.choices import choose, gain
+from course_utils.plots.choices import choose, gain, verdict
 from course_utils.sweeps import interval
 
 pytestmark = pytest.mark.claim
@@ -143,6 +143,19 @@ def test_pretrained_neighbours_share_no_hue_and_pixels_do(seed):
 def test_the_same_features_do_know_spectra(seed):
     known, new = (sizes.features("spectra", "head", *which) for which in ((30, 100 + seed), (10, 200 + seed)))
     assert right_by_neighbour([known[0], new[0]], [known[1], new[1]]) > 2 * CHANCE
+
+
+def test_three_of_five_sentences_hold_somewhere_and_none_in_both_places():
+    near, tints = curves("things"), curves("tints")
+    things, spectra, hue = (gap(curves(w)["layer4 + head"][20], curves(w)["scratch"][20]) for w in sizes.WORLDS)
+    places = [
+        (gap(near["layer4 + head"][20], near["head"][20]), gap(tints["layer4 + head"][20], tints["head"][20])),
+        (gap(near["layer4 + head"][5], near["scratch"][50]), gap(tints["layer4 + head"][20], tints["scratch"][5])),
+        (things, hue),
+        (gap(things, spectra), gap(hue, spectra)),
+        tuple(gap(near["layer4 + head"][size], near["all"][size]) for size in (5, 50)),
+    ]
+    assert [[verdict(leads) == "holds" for leads in both] for both in places] == [[True, False]] * 3 + [[False, False]] * 2
 
 
 # ---------------------------------------------------------------------------------------------------------- the map
