@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -64,6 +65,7 @@ def own_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     home = tmp_path_factory.mktemp("home")
     hypothesis.configuration.set_hypothesis_home_dir(home / "hypothesis")
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background begins by ignoring it
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, guard(getattr(socket.socket, name), host_of_address))
