@@ -82,4 +82,4 @@ def test_what_is_made_is_there():
 
 def test_the_entry_point_is_the_command():
     module, function = re.search(r'^course = "([\w.]+):(\w+)"', TEXTS[HOME / "pyproject.toml"], re.MULTILINE).groups()
-    assert (module, getattr(cli, function)) == (cli.__name__, cli.main)
+    assert (module, getattr(cli, function)) == (cli.__name__, cli.console)
