@@ -205,7 +205,7 @@ def test_nothing_is_graded_without_the_isolation_asked_for(tmp_path, submissions
         ([], "nothing to grade; `course grade SUBMISSIONS --out DIR`"),
         (["{here}"], "say where the grades of"),
         (["{here}/none.ipynb"], "none.ipynb is not there; give a notebook, a zip, or a folder"),
-        (["{here}", "--out", "{here}/../o", "--lessons", "9"], "no lesson named '09'"),
+        (["{here}", "--out", "{here}/../o", "--lessons", "99"], "no lesson named '99'"),
         (["{here}", "--out", "{here}/../o", "--checks", "{here}"], "holds no check files"),
         (["{here}", "--out", "{here}/o"], "/o lies among the submissions; give a folder beside them"),
         (["{here}", "--out", "{here}"], "lies among the submissions"),
