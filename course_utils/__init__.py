@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from course_utils.heads import head_name, head_of, replace_head
     from course_utils.images import Pictures, in_memory, read_picture
     from course_utils.models import load_model, open_model, save_model
+    from course_utils.occlusion import occlusion_map
     from course_utils.precomputed import precompute
     from course_utils.prediction import predict
     from course_utils.profiles import Settings, settings
@@ -38,6 +39,7 @@ EXPORTS = {  # the public API: module → names
     "finetune": ("eval_mode", "freeze", "param_groups", "train_mode", "trainable", "unfreeze"),
     "train": ("Epoch", "Score", "evaluate", "fit", "train_one_epoch"),
     "prediction": ("predict",),
+    "occlusion": ("occlusion_map",),
     "fx_split": ("split_frozen",),
     "precomputed": ("precompute",),
     "checkpoints": ("load_checkpoint", "save_checkpoint"),
@@ -66,6 +68,7 @@ __all__ = [
     "load_model",
     "lr_range_test",
     "near_duplicates",
+    "occlusion_map",
     "open_data",
     "open_model",
     "param_groups",

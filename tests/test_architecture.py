@@ -15,8 +15,21 @@ from course_utils.profiles import HOME
 
 PACKAGE = HOME / "course_utils"
 LEFT_TO_RIGHT = (
-    *("errors", "files", "rng", "profiles", "worlds", "far_worlds", "drawing", "weights", "images", "folders", "data"),
-    *("trial", "heads", "models", "finetune", "losses", "train", "prediction"),
+    *(
+        "errors",
+        "files",
+        "rng",
+        "profiles",
+        "worlds",
+        "far_worlds",
+        "fields",
+        "drawing",
+        "weights",
+        "images",
+        "folders",
+        "data",
+    ),
+    *("trial", "heads", "models", "finetune", "losses", "train", "prediction", "occlusion"),
     *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "precomputed"),
     *("loader_state", "checkpoints", "spread", "sweeps", "range_test", "experiments", "plots", "checks", "grader"),
 )

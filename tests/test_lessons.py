@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import statistics
 from collections.abc import Iterator
@@ -85,17 +86,32 @@ def test_the_answers_are_in_one_notebook_only(source):
 # --------------------------------------------------------------------------------------------------------- measures
 
 
+STATION = {"cells": 10, "words": 620}  # the most of one station
+FRAME = {"cells": 8, "words": 620}  # the most of what stands before and after all stations
+
+
 @each_lesson
 def test_the_measures_of_a_lesson(source):
     cells = code_cells(source)
     lengths = [len(lines_in(cell.source)) for cell in cells]
     words = sum(map(words_in, text_cells(source)))
-    assert 15 <= len(cells) <= 25, f"{len(cells)} code cells"
-    assert statistics.median(lengths) <= 8, f"median {statistics.median(lengths)} lines"
+    count = len(stations(read_source(source).cells))
+    least, most = room_of(count)
+    assert least["cells"] <= len(cells) <= most["cells"], f"{len(cells)} code cells"
+    assert statistics.median(lengths) <= (10 if count else 8), f"median {statistics.median(lengths)} lines"
     assert max(lengths) <= 25, f"a cell of {max(lengths)} lines"
-    assert 1000 <= words <= 2000, f"{words} words"
+    assert least["words"] <= words <= most["words"], f"{words} words"
+    exercises = sum("exercise" in tags(cell) for cell in cells)
+    assert exercises <= 4, f"{exercises} exercises"
     size = source.with_suffix(".ipynb").stat().st_size
-    assert size <= 1_600_000, f"{source.stem}.ipynb has {size // 1000} KB"
+    assert size <= 1_600_000 + 100_000 * count, f"{source.stem}.ipynb has {size // 1000} KB"
+
+
+def room_of(stations: int) -> tuple[dict[str, int], dict[str, int]]:
+    """The least and the most of a whole lesson; one that is made of stations has room for each of them."""
+    if not stations:
+        return {"cells": 15, "words": 1000}, {"cells": 25, "words": 2000}
+    return {"cells": 5, "words": 250}, {measure: stations * STATION[measure] + FRAME[measure] for measure in STATION}
 
 
 def lines_in(text: str) -> list[str]:
@@ -259,6 +275,123 @@ def names_defined(tree: ast.Module) -> set[str]:
         for node in ast.walk(part)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
+
+
+def names_loaded(tree: ast.Module) -> set[str]:
+    """Names that `tree` reads, but for the arguments of its functions."""
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return read - {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+
+
+def names_imported(tree: ast.Module) -> set[str]:
+    imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return {(alias.asname or alias.name).partition(".")[0] for node in imports for alias in node.names}
+
+
+# --------------------------------------------------------------------------------------------------------- stations
+
+
+def stations(cells: list[nbformat.NotebookNode]) -> dict[str, list[nbformat.NotebookNode]]:
+    """By its heading, such as "Station 1: medicine", the cells of each station, up to the next `##`."""
+    found: dict[str, list[nbformat.NotebookNode]] = {}
+    heading = ""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            heading = [heading, *re.findall(r"^## (.*)$", without_code(cell.source), re.MULTILINE)][-1]
+        if re.match(r"Station \d+: \w", heading):
+            found.setdefault(heading, []).append(cell)
+    return found
+
+
+@each_lesson
+def test_a_station_keeps_to_its_measures(source):
+    for heading, cells in stations(read_source(source).cells).items():
+        code = [cell for cell in cells if cell.cell_type == "code"]
+        words = sum(words_in(cell) for cell in cells if cell.cell_type == "markdown")
+        assert len(code) <= STATION["cells"], f"{heading}: {len(code)} code cells"
+        assert words <= STATION["words"], f"{heading}: {words} words"
+
+
+@each_lesson
+def test_each_station_runs_alone(source):
+    assert what_keeps_stations_from_running_alone(read_source(source).cells) == []
+
+
+def what_keeps_stations_from_running_alone(cells: list[nbformat.NotebookNode]) -> list[str]:
+    """In words: names that a station misses if only the set-up ran before it, and names of the set-up that it changes."""
+    setup = code_of(next(cell for cell in cells if "setup" in tags(cell)))
+    shared = names_imported(setup) | names_defined(setup)
+    wrong = []
+    for heading, own in stations(cells).items():
+        made: set[str] = set()
+        for tree in (code_of(cell) for cell in own if cell.cell_type == "code"):
+            made |= names_defined(tree)
+            wrong += [f"{heading} lacks {name}" for name in sorted(names_loaded(tree) - made - shared - {*dir(builtins)})]
+        wrong += [f"{heading} overwrites {name} of the set-up" for name in sorted(made & shared)]
+    return wrong
+
+
+TWO_STATIONS = """# %% [markdown]
+# # 90. Two stations
+
+# %% tags=["setup"]
+import torch
+
+from course_utils import plots as draw
+
+found = {}
+
+# %% [markdown]
+# ## Station 1: trees
+
+# %%
+leaves = torch.ones(3)
+
+
+# %%
+def total(values):
+    return sum([value for value in values])
+
+
+# %%
+found["trees"] = total(leaves)
+
+# %% [markdown]
+# ## Station 2: stones
+
+# %%
+weights = torch.ones(2)
+
+# %%
+found["stones"] = draw.bars(weights)
+
+# %% [markdown]
+# ## What they have in common
+
+# %%
+print(found, leaves, weights)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wrong"),
+    [
+        ("", "", []),
+        ("bars(weights)", "bars(leaves)", ["Station 2: stones lacks leaves"]),
+        ("draw.bars(weights)", "total(weights)", ["Station 2: stones lacks total"]),
+        ("torch.ones(3)", "total(torch.ones(3))", ["Station 1: trees lacks total"]),
+        ("draw.bars", "plots.bars", ["Station 2: stones lacks plots"]),
+        ("weights = ", "found = weights = ", ["Station 2: stones overwrites found of the set-up"]),
+        ("weights = torch.ones(2)", "def total(values):\n    return 0", ["Station 2: stones lacks weights"]),
+    ],
+)
+def test_what_keeps_a_station_from_running_alone_is_found(tmp_path, old, new, wrong):
+    path = tmp_path / "90_two_stations.py"
+    path.write_text(TWO_STATIONS.replace(old, new) if old else TWO_STATIONS)
+    assert what_keeps_stations_from_running_alone(read_source(path).cells) == wrong
+
+
+# ---------------------------------------------------------------------------------------------------------- outputs
 
 
 @each_lesson

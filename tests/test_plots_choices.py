@@ -38,7 +38,8 @@ def texts(figure) -> list[str]:
 
 def test_galleries():
     figure = drawn(plots.galleries({"one": PICTURES, "other": PICTURES[:2]}, title="Two rows"))
-    assert figure.alt == "Two rows. 4 pictures each of one, other."
+    assert figure.alt == "Two rows. Pictures: 4 of one, 2 of other."
+    assert plots.galleries({"one": PICTURES, "other": PICTURES}).alt == "4 pictures each of one, other."
 
 
 def test_curves_and_guesses():

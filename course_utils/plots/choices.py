@@ -35,7 +35,9 @@ def galleries(rows: Mapping[str, Sequence[Any]], *, title: str = "") -> Figure:
         for ax in line:
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-    return described(figure, f"{columns} pictures each of {', '.join(rows)}.")
+    counts = [f"{len(images)} of {name}" for name, images in rows.items()]
+    each = f"{columns} pictures each of {', '.join(rows)}"
+    return described(figure, f"{each if len({*map(len, rows.values())}) == 1 else 'Pictures: ' + ', '.join(counts)}.")
 
 
 def size_axis(ax: Axes, sizes: Sequence[int]) -> None:

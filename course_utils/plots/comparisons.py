@@ -77,7 +77,7 @@ def hills(rows: Sequence[Row], chosen: Mapping[str, float]) -> Figure:
     return described(figure, f"The chosen rates are {', '.join(f'{lr:g} for {name}' for name, lr in chosen.items())}.")
 
 
-def intervals(gaps: Mapping[tuple[str, str], Sequence[float]], *, few: int = 3) -> Figure:
+def intervals(gaps: Mapping[tuple[str, str], Sequence[float]], *, few: int = 3, split: str = "test") -> Figure:
     """One row for each pair: its differences by seed, a thin bar for the interval of the first `few`, a thick one for all.
 
     A pair has the colour of its first configuration where the interval of all leaves 0 out, and is grey where it does not.
@@ -86,7 +86,7 @@ def intervals(gaps: Mapping[tuple[str, str], Sequence[float]], *, few: int = 3) 
     clear = {pair for pair, (low, high) in found.items() if low > 0 or high < 0}
     count = len(next(iter(gaps.values())))
     title = f"{len(clear)} of {len(gaps)} differences stay clear of 0; for the rest {count} seeds cannot tell"
-    figure, ax = axes(width=7, height=0.9 + 0.5 * len(gaps), title=title, x="difference in share of test pictures right")
+    figure, ax = axes(width=7, height=0.9 + 0.5 * len(gaps), title=title, x=f"difference in share of {split} pictures right")
     for y, (pair, values) in enumerate(gaps.items()):
         colour = colour_of(pair[0]) if pair in clear else UNDECIDED
         ax.plot(interval(values[:few]), [y - 0.17] * 2, color=colour, linewidth=1.5)

@@ -33,6 +33,8 @@ COLOURS = {
     "training mode": "#cc79a7",
     "evaluation mode": "#333333",
     "backbone": "#b8c4d0",
+    "Keras": "#7b3fa0",
+    "PyTorch": "#6b8e23",
 }
 OTHERS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 DPI, CSS_DPI = 150, 96  # of the picture, and of the page that shows it
@@ -59,7 +61,7 @@ class Described(Figure):
         self.savefig(file, format="png", dpi=DPI, bbox_inches="tight")
         image = Image.open(file).convert("RGB")
         few = image.quantize(256, dither=Image.Dither.NONE)
-        seen = max(ImageStat.Stat(ImageChops.difference(image, few.convert("RGB"))).mean) > 0.5  # of 255 levels
+        seen = max(ImageStat.Stat(ImageChops.difference(image, few.convert("RGB"))).mean) > 1.5  # of 255 levels
         small = io.BytesIO()
         (image if seen else few).save(small, "png", optimize=True)
         png = small.getvalue()
