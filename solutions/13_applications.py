@@ -131,7 +131,7 @@ shares = {
     "covered, folds of patients, A": right(honest, in_a),
     "covered, B": right(honest, in_b),
 }
-title = "Without the mark, folds of patients foretell hospital B"
+title = "With the mark: better at A, worse at B"
 figure = plots.bars(shares, label="{:.2f}", x="share of right answers", title=title)
 plots.described(figure, "With the mark: shares right at A and at B. Covered: three shares right.")
 

@@ -95,6 +95,13 @@ def test_covering_the_mark_brings_something_at_b(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_the_mark_makes_it_better_at_a_and_worse_at_b(seed):
+    found = study(seed)
+    assert found["reported"] > found["covered, pictures"]
+    assert found["old at B"] < found["covered, B"]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_folds_of_pictures_flatter(seed):
     assert study(seed)["covered, pictures"] - study(seed)["covered, patients"] > 0.04
 
