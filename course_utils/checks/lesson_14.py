@@ -100,6 +100,9 @@ def ask_two_phases(two_phase_model: Any, case: dict) -> dict:
 
 
 def rules_two_phases(said: dict, case: dict) -> Iterator[str]:
+    if odd(said, case):
+        yield "the weights before and after the two phases do not belong to one model"
+        return
     yield from rules_head(said, case)
     if said["stopped"]:
         yield (
@@ -127,6 +130,18 @@ def rules_two_phases(said: dict, case: dict) -> Iterator[str]:
             yield f"{path(name)} stood still in phase two, and is one of the last {case['last']} layers of the body: {LAYERS}"
     yield from rules_compiled(said, case, 1)
     yield from rules_rates(said, case, steps[1])
+
+
+def odd(said: dict, case: dict) -> bool:
+    """Whether what came back cannot be three states of one model, what it says of the pictures, and two reports."""
+    parts = [[{name: value.shape for name, value in one.items()} for one in said[part]] for part in ("body", "head")]
+    same = all(len(part) == 3 and part[0] and part[0] == part[1] == part[2] for part in parts)
+    count = len(case["labels"])
+    values = [value for part in ("body", "head") for one in said[part] for value in one.values()]
+    whole = all(value.numel() and value.is_floating_point() for value in values)
+    seen = said["features"].ndim == 2 and len(said["features"]) == count == said["says"].numel()
+    floats = said["features"].dtype == said["says"].dtype == torch.float32
+    return not (same and whole and seen and floats and (said["stopped"] or len(said["reports"]) == 2))
 
 
 LAYERS = ("input", "conv1", "conv2", "norm", "relu", "conv3", "pool")
@@ -160,8 +175,10 @@ def rules_head(said: dict, case: dict) -> Iterator[str]:
 
 def rules_compiled(said: dict, case: dict, place: int) -> Iterator[str]:
     """Binary cross-entropy and the accuracy, before the update of phase one (place 0) or two (1)."""
-    phase, report, head = ("one", "two")[place], said["reports"][place], list(said["head"][place].values())
-    loss, reported = float(F.binary_cross_entropy_with_logits(logits(head, said["features"]), case["labels"])), report["loss"]
+    phase, head = ("one", "two")[place], list(said["head"][place].values())
+    report = dict(enumerate(said["reports"])).get(place, {})
+    loss = float(F.binary_cross_entropy_with_logits(logits(head, said["features"]), case["labels"]))
+    reported = report.get("loss", float("nan"))
     if not isclose(reported, loss, rel_tol=1e-3):
         yield f"phase {phase}: the loss is {reported:.4f}, and binary cross-entropy {loss:.4f}: what did you compile?"
     if "accuracy" not in report:

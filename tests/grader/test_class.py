@@ -14,6 +14,7 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import distributed
@@ -139,7 +140,7 @@ def packed(name: str, blob: bytes) -> bytes:
 
 def whole_class() -> dict[str, Handed]:
     """By the name of its file, in an order that has nothing to do with its kind; the last four have copied from others."""
-    found = [*hostile(), *blank(), *one_wrong(), *unreadable(), *right(), *shipped_answers()][: COUNT - 4]
+    found = [*hostile(), *blank(), *one_wrong(), *unreadable(), *islice(shipped_answers(), 20), *right()][: COUNT - 4]
     found += found[:4]
     random.Random(0).shuffle(found)
     return {f"learner-{number:03}{one.ending}": one for number, one in enumerate(found)}
