@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_utils.rng import preserve_rng_state
+
 
 def features_of(backbone: nn.Module, images: Tensor) -> Tensor:
     """What `backbone` makes of prepared pictures (n, 3, height, width): (n, channels)."""
@@ -16,7 +18,7 @@ def features_of(backbone: nn.Module, images: Tensor) -> Tensor:
 def train_head(features: Tensor, labels: Tensor, *, steps: int = 120, seed: int = 0) -> nn.Module:
     """A linear head on standardised features, trained on all of them at once, in evaluation mode."""
     mean, deviation = features.mean(0), features.std(0) + 1e-5
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng_state():
         torch.manual_seed(seed)
         linear = nn.Linear(features.shape[1], int(labels.max()) + 1)
     optimizer = torch.optim.Adam(linear.parameters(), lr=0.01, weight_decay=1e-3)

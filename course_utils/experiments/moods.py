@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from course_utils.experiments import screening
 from course_utils.fields.faces import GROUPS, MOODS, Faces, majority
 from course_utils.finetune import freeze
 from course_utils.models import load_model
@@ -15,7 +16,6 @@ from course_utils.rng import preserve_rng_state
 from course_utils.weights import get_weights
 
 RATE, EPOCHS, BATCH = 1e-3, 10, 32
-FOLDS = 4
 
 
 def features(faces: Faces, run: Settings) -> Tensor:
@@ -47,10 +47,8 @@ def train_head(features: Tensor, labels: Tensor, seed: int = 0) -> nn.Module:
 
 def folds(subjects: np.ndarray, by: str, seed: int = 0) -> Tensor:
     """For each picture, the number of the fold (0 to 3) in which it is tested: drawn for each "picture" or each "subject"."""
-    generator = torch.Generator().manual_seed(seed)
-    if by == "picture":
-        return torch.randperm(len(subjects), generator=generator) % FOLDS
-    return (torch.randperm(int(subjects.max()) + 1, generator=generator) % FOLDS)[torch.from_numpy(subjects)]
+    numbers = torch.arange(len(subjects)) if by == "picture" else torch.from_numpy(subjects)
+    return screening.folds(numbers, seed)
 
 
 def by_subject(right: Tensor | np.ndarray, faces: Faces) -> dict[str, list[float]]:
