@@ -26,11 +26,11 @@ from course_utils.folders import (
     read_splits,
 )
 from course_utils.images import Pictures, Sample, Transform
-from course_utils.profiles import HOME, Settings
+from course_utils.profiles import HOME, WORK, Settings, restored
 from course_utils.weights import SOURCES, shapes_weights
 
 TINY = HOME / "data" / "tiny"
-FULL = HOME / "data" / "full"  # where data sets of the profile full are kept
+FULL = WORK / "data" / "full"  # where data sets of the profile full are kept
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def read_samples(run: Settings, *, download: bool = True) -> tuple[Split, list[s
         return *read_named(run.data, download=download), []
     root = TINY if run.data == "tiny" else Path(run.data).expanduser()
     if run.data == "tiny" and not root.exists():
-        raise FileNotFoundError(f"{root} is missing; `git checkout data/tiny` brings it back")
+        raise FileNotFoundError(f"{root} is missing; {restored('data/tiny')}")
     if root.name == run.data and not root.exists():
         raise unknown("data set or folder", run.data, ["tiny", *NAMED, "any folder of class folders"])
     folders = class_folders(root)

@@ -1,4 +1,4 @@
-"""The log of verdicts: one JSON line each, in the file named by `COURSE_GRADES`, else in `.course/` of the course folder."""
+"""The log of verdicts: one JSON line each, in the file named by `COURSE_GRADES`, else in `.course/` of the folder that is written."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from course_utils.profiles import HOME
+from course_utils.profiles import WORK
 
 
 def log_file() -> Path:
-    return Path(os.environ.get("COURSE_GRADES") or HOME / ".course" / "grades.jsonl")
+    return Path(os.environ.get("COURSE_GRADES") or WORK / ".course" / "grades.jsonl")
 
 
 def record(id: str, verdict: str, why: str) -> None:

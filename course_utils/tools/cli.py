@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from course_utils.errors import unknown
-from course_utils.profiles import HOME, PROFILES, settings
+from course_utils.profiles import HOME, PROFILES, WORK, settings
 
-NOTEBOOKS, SOLUTIONS, BUILD = HOME / "notebooks", HOME / "solutions", HOME / "build"
+NOTEBOOKS, SOLUTIONS, BUILD = HOME / "notebooks", HOME / "solutions", WORK / "build"
 
 
 def lessons(folder: Path, wanted: list[str], suffix: str = ".ipynb") -> list[Path]:

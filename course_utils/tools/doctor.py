@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
-from course_utils.profiles import HOME, PROFILES, Settings, cpu_count
+from course_utils.profiles import HOME, INSTALLED, PROFILES, WORK, Settings, cpu_count, restored
 
 LESSONS_WITH = {"resnet18": "all lessons but 05", "vgg16": "lesson 05"}
-SET_UP = f"run `python install.py` in {HOME}"
-RESTORE = "`git checkout data` brings it back"
+SET_UP = "install the course again, with pip" if INSTALLED else f"run `python install.py` in {HOME}"
+RESTORE = restored("data")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Finding:
 
 def examine(run: Settings) -> list[Finding]:
     """All findings about this machine for `run`, the settings of the active profile."""
-    findings = [python(), *pins(), *torches(), cores(), memory(), disk(), lessons()]
+    findings = [python(), *pins(), *torches(), cores(), memory(), disk(), *([] if INSTALLED else [lessons()])]
     if any(one.name.startswith(("packages", "torch")) and one.state == "missing" for one in findings):
         return findings  # no loader runs without them
     tiny = [*(our_weights(name) for name in LESSONS_WITH), tiny_pictures()]
@@ -67,7 +67,9 @@ def python() -> Finding:
 
 
 def pins() -> list[Finding]:
-    """Whether the packages are those of `requirements.txt`."""
+    """Whether the packages are those of `requirements.txt`; in a course without a repository, in the ranges it names."""
+    if INSTALLED:
+        return [ranges()]
     lines = (HOME / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = dict(line.split("==") for line in lines if "==" in line)
     found = {name: version_of(name) for name in wanted}
@@ -78,6 +80,22 @@ def pins() -> list[Finding]:
     if other:
         return [Finding("packages", "warning", f"other versions than tested: {', '.join(other)}", SET_UP)]
     return [Finding("packages", "ok", f"all {len(wanted)} as in requirements.txt")]
+
+
+def ranges() -> Finding:
+    """Whether the packages that the host chose are in the ranges of the installed course."""
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(text) for text in metadata.requires("fine-tuning-course") or [] if "extra ==" not in text]
+    found = {one.name: version_of(one.name) for one in wanted}
+    other = [
+        f"{one.name} {found[one.name]} (asked for: {one.specifier})" if found[one.name] else f"no {one.name}"
+        for one in wanted
+        if not found[one.name] or not one.specifier.contains(found[one.name], prereleases=True)
+    ]
+    if other:
+        return Finding("packages", "warning", f"not what the course asks for: {', '.join(other)}", SET_UP)
+    return Finding("packages", "ok", f"all {len(wanted)} are of versions that the course runs with")
 
 
 def version_of(package: str) -> str:
@@ -146,9 +164,9 @@ def memory() -> Finding:
 
 
 def disk() -> Finding:
-    free = shutil.disk_usage(HOME).free / 1e9
+    free = shutil.disk_usage(WORK if WORK.exists() else HOME).free / 1e9
     if free < 1:
-        return Finding("disk", "warning", f"{free:.1f} GB free; saving may fail", f"make room on the disk of {HOME}")
+        return Finding("disk", "warning", f"{free:.1f} GB free; saving may fail", f"make room on the disk of {WORK}")
     return Finding("disk", "ok", f"{free:.0f} GB free")
 
 
