@@ -103,7 +103,7 @@ def test_the_install_cell_names_the_size_of_what_it_fetches(clone):
 
 
 def test_an_editable_install_is_one_absolute_path(tmp_path):
-    """Not a name such as `multiprocessing`, which a folder where somebody calls `course` could bear; and no copy of the data."""
+    """Not a name such as `multiprocessing`, which a folder where one calls `course` could bear; and no copy of the data."""
     made = next(WheelBuilder(str(HOME)).build(directory=str(tmp_path), versions=["editable"]))
     with zipfile.ZipFile(made) as file:
         (path,) = (name for name in file.namelist() if ".dist-info/" not in name)
@@ -172,6 +172,7 @@ load_model("resnet18", weights="shapes")
 assert freezing.read_table("tiny")
 record("00.1", "passed", "")
 assert log_file() == here / ".course" / "grades.jsonl" and log_file().exists()
+assert "git" not in profiles.restored("data"), "there is no repository to check out from"
 assert (precomputed.CACHE, first_steps.OWN, data.FULL) == (here / ".course", here / "data" / "own", here / "data" / "full")
 print(repository_address(), [(one.name, one.state, one.text) for one in doctor.examine(settings()) if one.state != "ok"])
 """
@@ -225,7 +226,7 @@ def test_an_install_cell_that_fails_says_so_in_a_sentence(tmp_path, empty):
     assert done.returncode
     assert "nowhere" in done.stdout, "what pip says"
     assert done.stderr.splitlines()[-1] == (
-        "RuntimeError: the course could not be fetched, pip says why above: go online, see that git is there, run this again"
+        "RuntimeError: the course could not be fetched, pip says why above: go online, see that git is there, try again"
     )
 
 

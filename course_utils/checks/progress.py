@@ -1,4 +1,4 @@
-"""The log of verdicts: one JSON line each, in the file named by `COURSE_GRADES`, else in `.course/` of the folder that is written."""
+"""The log of verdicts: one JSON line each, in the file named by `COURSE_GRADES`, else in `.course/` of the folder `WORK`."""
 
 from __future__ import annotations
 

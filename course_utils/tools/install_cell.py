@@ -19,7 +19,7 @@ if importlib.util.find_spec("course_utils") is None:
     pip = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *wanted], capture_output=True, text=True)
     if pip.returncode:
         print(pip.stderr)
-        raise RuntimeError("the course could not be fetched, pip says why above: go online, see that git is there, run this again")
+        raise RuntimeError("the course could not be fetched, pip says why above: go online, see that git is there, try again")
     importlib.invalidate_caches()
     print("The course is here.")"""
 

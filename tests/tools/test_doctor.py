@@ -224,6 +224,20 @@ def test_a_truncated_picture_of_the_small_set_is_shown_in_the_words_of_the_loade
     assert found.text == words_of(lambda: read_picture(path)) + ": no lesson that trains can run"
 
 
+def test_an_installed_course_asks_for_ranges_and_not_for_our_pins(monkeypatch):
+    """Colab has its own versions; a repository's lessons are not looked for either."""
+    monkeypatch.setattr(doctor, "INSTALLED", True)
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["torch>=2.9", "numpy>=2.0", 'msgpack>=99; extra == "lab"'])
+    assert doctor.pins() == [Finding("packages", "ok", "all 2 are of versions that the course runs with")]
+    assert "lessons" not in states(doctor.examine(TINY))
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["torch>=99", "no-such-package>=1"])
+    (found,) = doctor.pins()
+    assert found.state == "warning"
+    assert found.text == (
+        f"not what the course asks for: torch {doctor.version_of('torch')} (asked for: >=99), no no-such-package"
+    )
+
+
 def test_notebooks_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "HOME", tmp_path)
     (tmp_path / "solutions").mkdir()
