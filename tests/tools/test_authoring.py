@@ -226,10 +226,11 @@ def test_the_first_code_cell_fetches_the_course(lesson, published):
 
 def test_a_new_address_makes_a_lesson_stale(lesson, published):
     path, found = lesson(), set()
-    for address in ("https://github.com/owner/course", "https://github.com/other/course", "https://codeberg.org/other/course"):
-        published(address)
-        found.add(authoring.fingerprint(path))
-    assert len(found) == 3
+    for host in ("github.com", "codeberg.org"):  # with a link to Colab and without one
+        for owner in ("owner", "other"):
+            published(f"https://{host}/{owner}/course")
+            found.add(authoring.fingerprint(path))
+    assert len(found) == 4
 
 
 def test_a_new_neighbour_makes_a_lesson_stale(lesson):
