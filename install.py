@@ -327,7 +327,7 @@ class Row:
             elif self.name and line.startswith("Downloading ") and ".metadata" not in line:
                 size = re.search(r"\(([\d.]+ [kMG]?B)\)", line)
                 print("  {}{}".format(self.name, "  " + size.group(1) if size else ""), flush=True)
-        elif line.startswith("Installing collected packages"):
+        elif line.startswith("Installing collected packages") and "," in line:
             text = "installing {} packages".format(line.count(",") + 1)
             self.write(text) if self.here else print("  " + text, flush=True)
         elif self.here and line.startswith(("Collecting", "Building", "Installing")):

@@ -1,4 +1,4 @@
-"""`course lab | run | build | doctor | progress | grade | export | sweep | bench | kit`: each imports what it needs when called."""
+"""`course lab | run | build | doctor | progress | grade | export | sweep | bench | kit`: each imports what it needs."""
 
 from __future__ import annotations
 

@@ -60,10 +60,14 @@ def kit(options: argparse.Namespace) -> int:
     """Put everything on a stick, for other systems too: packages, lessons, data and a page that tells people how to start."""
     folder = Path(options.folder).expanduser().resolve()
     files = repository_files()
-    asked = [f"{system} {python}" for system in options.platform or [this_system()] for python in options.python or [this_python()]]
+    asked = [
+        f"{system} {python}" for system in options.platform or [this_system()] for python in options.python or [this_python()]
+    ]
     begun = read_manifest(folder)
     if begun and begun["cpu"] != options.cpu:
-        raise ValueError(f"{folder} was begun {'with' if begun['cpu'] else 'without'} --cpu; choose another folder for this kit")
+        raise ValueError(
+            f"{folder} was begun {'with' if begun['cpu'] else 'without'} --cpu; choose another folder for this kit"
+        )
     targets = sorted({*asked, *(begun["for"] if begun else ())})
     wheels = {target: resolve(*target.split(), cpu=options.cpu) for target in targets}
     for target, found in wheels.items():
@@ -167,7 +171,9 @@ def resolve(system: str, python: str, *, cpu: bool, home: Path = HOME) -> list[W
         done = subprocess.run([*command, str(asked)], env=environment, capture_output=True, text=True, encoding="utf-8")
         if done.returncode:
             words = " ".join(done.stderr.split()) or "it said nothing"
-            raise ValueError(f"no packages for {system} with Python {python}: {words[:600]}; go online, or choose another system")
+            raise ValueError(
+                f"no packages for {system} with Python {python}: {words[:600]}; go online, or choose another system"
+            )
         return [best_wheel(package) for package in tomllib.loads(lock.read_text(encoding="utf-8"))["packages"]]
 
 
@@ -230,7 +236,9 @@ def fetch(wheel: Wheel, path: Path, tell: Any) -> None:
             time.sleep(TRIES - tries_left)
     if not is_there(draft, wheel):
         draft.unlink()
-        raise OSError(f"{wheel.url} is not the file that the index names (its SHA-256 differs); try again, or ask whose line it is")
+        raise OSError(
+            f"{wheel.url} is not the file that the index names (its SHA-256 differs); try again, or ask whose line it is"
+        )
     os.replace(draft, path)
 
 
@@ -255,7 +263,9 @@ def repository_files(home: Path = HOME) -> list[Path]:
     try:
         done = subprocess.run(["git", "ls-files", "-z"], cwd=home, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ValueError(f"the kit is made from a clone of the repository, and git lists no files in {home} ({error})") from error
+        raise ValueError(
+            f"the kit is made from a clone of the repository, and git lists no files in {home} ({error})"
+        ) from error
     return [home / name for name in done.stdout.decode().split("\0") if name and (home / name).is_file()]
 
 
