@@ -49,7 +49,7 @@ def test_the_first_screen_shows_both_worlds_what_it_costs_and_how_to_start():
     assert len(first.splitlines()) <= 28
     alt = re.search(r"!\[([^]]+)\]\(docs/two-worlds\.png\)", first)[1]
     assert all(name.split()[-1] in alt for name in poster.SHAPES)
-    for words in ("2.6 GB", "9 GB", "6 GB", "Clone", "make lab"):
+    for words in ("3.15 GB", "0.27 GB", "9 GB", "6 GB", "Clone", "make lab"):
         assert words in first
 
 

@@ -1,4 +1,4 @@
-"""`course lab | run | build | doctor | progress | grade | export | sweep | bench`: each imports what it needs when called."""
+"""`course lab | run | build | doctor | progress | grade | export | sweep | bench | kit`: each imports what it needs."""
 
 from __future__ import annotations
 
@@ -146,6 +146,13 @@ def sweep(options: argparse.Namespace) -> int:
     return 0
 
 
+def kit(options: argparse.Namespace) -> int:
+    """Put everything on a stick for a room without internet, for other systems too."""
+    from course_utils.tools.kit import kit as make_kit
+
+    return make_kit(options)
+
+
 def choose_profile(options: argparse.Namespace) -> None:
     """Put `--profile` and `--data` where the course reads them, here and in the kernels."""
     if options.profile:
@@ -283,12 +290,22 @@ def parser() -> argparse.ArgumentParser:
             argument("--again", action="store_true", help="also lessons whose source has not changed")
     add_bench(add)
     add_grading(add)
+    add_kit(add)
     argument = add(sweep)
     argument("table", choices=TABLES, help="which table of data/sweeps")
     argument("--scheduler", metavar="URL", help="train on the workers of this dask scheduler, such as tcp://host:8786")
     argument("--profile", choices=PROFILES, help="tiny (default) or full")
     argument("--data", help="for the profile full: eurosat, pets, flowers102 or a folder of class folders")
     return main
+
+
+def add_kit(add: Callable) -> None:
+    argument = add(kit)
+    argument("folder", metavar="DIR", help="the stick, or a folder to copy onto it; the same command again goes on there")
+    systems, pythons = ("linux", "linux-arm64", "windows", "macos"), ("3.11", "3.12", "3.13", "3.14")
+    argument("--platform", nargs="+", choices=systems, help="for which systems (default: this one)")
+    argument("--python", nargs="+", choices=pythons, help="for which Pythons (default: this one)")
+    argument("--cpu", action="store_true", help="on Linux PyTorch without CUDA: 3 GB less, and no GPU")
 
 
 TABLES = ("freezing", "keras_twin", "sizes", "two_phases")  # modules of `experiments`

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sys
 import urllib.error
 import urllib.request
 import warnings
@@ -62,17 +63,23 @@ def report(findings: list[Finding], profile: str) -> str:
 # ---------------------------------------------------------------------------------------------------- the programs
 
 
+OLDEST, NEWEST = (3, 11), (3, 14)  # install.py has the same
+
+
 def python() -> Finding:
-    return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        return Finding("Python", "warning", f"{text}; the course is tested with 3.11 to 3.14", f"take one of them and {SET_UP}")
+    return Finding("Python", "ok", text)
 
 
 def pins() -> list[Finding]:
-    """Whether the packages are those of `requirements.txt`; in a course without a repository, in the ranges it names."""
+    """Whether the packages are those of `requirements.txt`, what learners need; without a repository, in its ranges."""
     if INSTALLED:
         return [ranges()]
     lines = (HOME / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = dict(line.split("==") for line in lines if "==" in line)
-    found = {name: version_of(name) for name in wanted}
+    found = {name: version_of(name).split("+")[0] for name in wanted}  # without CUDA torch is 2.15.0+cpu
     absent = [name for name in wanted if not found[name]]
     other = [f"{name} {found[name]} for {wanted[name]}" for name in wanted if found[name] not in ("", wanted[name])]
     if absent:

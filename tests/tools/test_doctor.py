@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -109,9 +110,39 @@ def test_other_packages_than_pinned(monkeypatch, versions, state, text):
     assert "python install.py" in found.remedy
 
 
+def test_torch_without_cuda_is_the_pinned_one(monkeypatch):
+    real = doctor.version_of
+    monkeypatch.setattr(doctor, "version_of", lambda name: real(name).split("+")[0] + "+cpu" * (name == "torch"))
+    assert [one.state for one in doctor.pins()] == ["ok"]
+
+
+@pytest.mark.parametrize("version", [(3, 10, 1), (3, 15, 0)])
+def test_a_python_that_the_course_is_not_tested_with(monkeypatch, version):
+    assert doctor.python().state == "ok"
+    monkeypatch.setattr(sys, "version_info", version)
+    found = doctor.python()
+    assert found.state == "warning"
+    assert found.text.endswith("; the course is tested with 3.11 to 3.14")
+
+
+def pins_of(name: str) -> list[str]:
+    return [line for line in (HOME / name).read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+
+
 def test_every_line_of_the_requirements_is_an_exact_pin():
-    lines = (HOME / "requirements.txt").read_text().splitlines()
-    assert all("==" in line or line == "-e ." for line in lines)
+    assert all("==" in line or line == "-e ." for line in pins_of("requirements.txt"))
+    assert all("==" in line or line == "-r requirements.txt" for line in pins_of("requirements-dev.txt"))
+
+
+def test_learners_need_nothing_that_only_tests_import():
+    learners, testers = ({line.split("==")[0] for line in pins_of(f"requirements{end}.txt")} for end in ("", "-dev"))
+    assert not learners & testers
+    assert not learners & {"pytest", "mypy", "ruff", "hypothesis", "distributed", "nbval", "timm"}
+
+
+def test_the_sample_on_the_first_page_has_the_number_of_packages():
+    (said,) = re.findall(r"all (\d+) as in requirements\.txt", (HOME / "README.md").read_text(encoding="utf-8"))
+    assert int(said) == len([line for line in pins_of("requirements.txt") if "==" in line])
 
 
 # ---------------------------------------------------------------------------------------------------- the machine
