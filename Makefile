@@ -26,7 +26,7 @@ test: setup
 	  $(BIN)/python -m pytest $(TESTS) tests $(wildcard solutions/*.ipynb) $(ARGS)
 
 run: setup
-	@$(BIN)/course run $(ARGS)
+	@$(BIN)/course run --fresh $(ARGS)
 
 build: setup
 	@$(BIN)/course build $(ARGS)
