@@ -50,12 +50,15 @@ def title_of(path: Path) -> str:
 
 
 def exercise_titles() -> dict[str, str]:
-    """The title of each exercise by id, in order: what the lists CHECKS in course_utils/checks say, read and not run."""
+    """The title of each exercise by id: what the checks in course_utils/checks say, which are read and not run.
+
+    An exercise is set up as "03.1", "function", "title" and more; 00.0 is a warm-up and none.
+    """
     found: dict[str, str] = {}
     for path in sorted(CHECKS.glob("lesson_[0-9]*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.List) and ast.unparse(node.targets[0]) == "CHECKS":
-                for call in node.value.elts:  # exercise("03.1", "function", "title", …
-                    id, _, title = [one.value for one in ast.walk(call) if isinstance(one, ast.Constant)][:3]
-                    found[str(id)] = str(title)
-    return found
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = node.args if isinstance(node, ast.Call) else node.elts if isinstance(node, ast.Tuple) else []
+            texts = [part.value for part in parts[:3] if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+            if len(texts) == 3 and re.fullmatch(r"\d\d\.[1-9]\d*", texts[0]):
+                found[texts[0]] = texts[2]
+    return dict(sorted(found.items()))
