@@ -36,7 +36,7 @@ test: setup-dev
 	  $(BIN)/python -m pytest $(TESTS) tests $(wildcard solutions/*.ipynb) $(ARGS)
 
 run: setup
-	@$(BIN)/course run $(ARGS)
+	@$(BIN)/course run --fresh $(ARGS)
 
 build: setup-dev
 	@$(BIN)/course build $(ARGS)

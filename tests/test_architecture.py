@@ -31,7 +31,18 @@ LEFT_TO_RIGHT = (
     ),
     *("trial", "heads", "models", "finetune", "losses", "train", "prediction", "occlusion"),
     *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "precomputed"),
-    *("loader_state", "checkpoints", "spread", "sweeps", "range_test", "experiments", "plots", "checks", "grader"),
+    *(
+        "loader_state",
+        "checkpoints",
+        "spread",
+        "sweeps",
+        "range_test",
+        "experiments",
+        "plots",
+        "verdict_log",
+        "checks",
+        "grader",
+    ),
 )
 ON_TOP = "tools"  # the workshop: each tool may use what it needs, and nothing uses the tools
 

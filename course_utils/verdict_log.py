@@ -43,3 +43,8 @@ def verdicts(path: Path | None = None) -> dict[str, str]:
         except (ValueError, KeyError, TypeError):
             continue  # half a line, from a crash
     return found
+
+
+def progress_line(id: str, title: str, found: dict[str, str]) -> str:
+    """One line about an exercise, whose verdict is in `found` if it was ever checked."""
+    return f"{'✓' if found.get(id) == 'passed' else '·'} {id}  {title:<40} {found.get(id, 'to do')}"
