@@ -245,15 +245,17 @@ def online() -> bool:
 
 def pictures_of_full(run: Settings) -> Finding:
     """The data set that the profile full would read, or, in the profile tiny, which of the named ones are here."""
-    from course_utils.data import FULL, NAMED, or_by_hand
+    from course_utils.data import NAMED, or_by_hand, pictures_here
 
-    here = [name for name, named in NAMED.items() if (FULL / named.folder).is_dir()]
-    if run.profile != "full":
-        text = f"here: {', '.join(here)}" if here else f"none here ({', '.join(NAMED)}); only the profile full needs one"
-        return Finding("data full", "ok" if here else "optional", text)
-    if run.data in NAMED and run.data not in here:
-        return absent(f"data {run.data}", f"about {NAMED[run.data].megabytes} MB", run, or_by_hand(NAMED[run.data]))
-    return opened(f"data {run.data}", lambda: read_pictures(run))
+    if run.profile == "full":
+        if run.data in NAMED and pictures_here(run.data) is None:
+            return absent(f"data {run.data}", f"about {NAMED[run.data].megabytes} MB", run, or_by_hand(NAMED[run.data]))
+        return opened(f"data {run.data}", lambda: read_pictures(run))
+    here = {name: found for name in NAMED if (found := pictures_here(name)) is not None}
+    words = [name if n == NAMED[name].pictures else f"{name} ({n:,} of {NAMED[name].pictures:,})" for name, n in here.items()]
+    text = f"here: {', '.join(words)}" if here else f"none here ({', '.join(NAMED)}); only the profile full needs one"
+    whole = any(found == NAMED[name].pictures for name, found in here.items())
+    return Finding("data full", "ok" if whole else "optional", text)
 
 
 def read_pictures(run: Settings) -> Finding:
