@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from course_utils.folders import (
     divide,
     find_duplicates,
     find_splits,
+    left_out_in_words,
     read_and_split,
     read_splits,
 )
@@ -205,7 +206,8 @@ def open_data(
     """Loaders of the data set that `run` names, for images of shape (batch, 3, height, width) and labels (batch,).
 
     A folder is either `root/{train,val,test}/<class>/` or `root/<class>/`, which is divided by what its files hold (`divide`),
-    whatever the seed of `run`. A picture that lies in two splits or two classes is named in a warning and in `duplicates`.
+    whatever the seed of `run`. A picture that lies in two splits or two classes is named in a warning and in `duplicates`;
+    what is left out, in a line that is printed once, and all of it in `left_out`.
 
     Args:
         transform: makes a tensor of a picture. It belongs to the weights: `get_weights("resnet18", run.weights).transforms()`.
@@ -219,6 +221,8 @@ def open_data(
     """
     plain = transform or default_transform(run)
     split, classes, left_out = read_samples(run)
+    if words := left_out_in_words(left_out):
+        print_once(f"{run.data}: {words}")
     if per_class is not None:
         split["train"] = first_per_class(split["train"], per_class)
     duplicates = find_duplicates(split)
@@ -228,6 +232,11 @@ def open_data(
     views = {"train": train_transform or plain, "val": plain, "test": plain}
     loaders = {name: open_loader(Pictures(split[name], views[name]), run, shuffle=name == "train") for name in SPLITS}
     return Data(**loaders, classes=tuple(classes), left_out=tuple(left_out), duplicates=tuple(duplicates))
+
+
+@cache
+def print_once(line: str) -> None:
+    print(line)
 
 
 def default_transform(run: Settings) -> Transform:

@@ -261,15 +261,15 @@ def pictures_of_full(run: Settings) -> Finding:
 def read_pictures(run: Settings) -> Finding:
     """How many pictures there are, and which of them lie, or nearly so, in two splits or two classes."""
     from course_utils.data import read_samples
-    from course_utils.folders import find_duplicates, near_duplicates
+    from course_utils.folders import find_duplicates, left_out_in_words, near_duplicates
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         split, classes, left_out = read_samples(run, download=False)
     notes = [*(str(one.message) for one in said), *find_duplicates(split)]
     notes += [f"{one} and {other} look alike and lie in two splits" for one, other in near_duplicates(split)]
-    out = f", {len(left_out)} files left out, such as {left_out[0]}" if left_out else ""
-    text = f"{sum(map(len, split.values())):,} pictures of {len(classes)} classes{out}"
+    out = left_out_in_words(left_out)
+    text = f"{sum(map(len, split.values())):,} pictures of {len(classes)} classes{', ' * bool(out)}{out}"
     if not notes:
         return Finding(f"data {run.data}", "ok", text)
     remedy = "`find_duplicates` and `near_duplicates` in course_utils/data.py name all; keep each picture in one place"

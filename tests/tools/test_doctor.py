@@ -345,7 +345,8 @@ def test_a_folder_of_ones_own(mine):
     root, run = mine
     assert doctor.pictures_of_full(run) == Finding(f"data {root}", "ok", "8 pictures of 2 classes")
     (root / "cat" / "notes.txt").touch()
-    text = "8 pictures of 2 classes, 1 files left out, such as mine/cat/notes.txt: not a picture by its name"
+    (root / "cat" / ".DS_Store").touch()
+    text = "8 pictures of 2 classes, left out 1 file: mine/cat/notes.txt (not a picture by its name)"
     assert doctor.pictures_of_full(run) == Finding(f"data {root}", "ok", text)
     shutil.rmtree(root / "dog")
     found = doctor.pictures_of_full(run)
