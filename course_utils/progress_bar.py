@@ -43,13 +43,14 @@ class NotebookBar(tqdm):
         """What tqdm calls with the bar as a text, and in the end with an empty one."""
         from IPython.display import display
 
-        place, shown = uuid.uuid4().hex, []
+        place, shown = uuid.uuid4().hex, False
 
         def show(text: str) -> None:
+            nonlocal shown
             if text or shown:
                 bundle = {"text/plain": text} if text else {}
-                display(bundle, raw=True, display_id=place, update=bool(shown))
-                shown.append(True)
+                display(bundle, raw=True, display_id=place, update=shown)
+                shown = True
 
         return show
 
