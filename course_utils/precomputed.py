@@ -30,8 +30,9 @@ from course_utils.fingerprint import Unrecognised, fingerprint
 from course_utils.fx_split import FrozenPart, ModelPart
 from course_utils.fx_trace import HOOKS
 from course_utils.profiles import WORK
+from course_utils.progress_bar import progress
 from course_utils.rng import preserve_rng_state, rng_state, same_rng_state, seed_all
-from course_utils.train import device_of, progress, to_device
+from course_utils.train import device_of, to_device
 
 CACHE = WORK / ".course"
 SELDOM = {1, 2, *(8**i for i in range(1, 12))}  # batches and epochs at which one picture is run by itself

@@ -23,6 +23,7 @@ from torchvision.models import WeightsEnum
 
 from course_utils.errors import unknown
 from course_utils.profiles import HOME, restored
+from course_utils.progress_bar import progress_of_downloads
 
 FOLDER = HOME / "data" / "weights"
 SOURCES = ("shapes", "imagenet")
@@ -139,7 +140,8 @@ def read_imagenet(weights: WeightsEnum) -> dict[str, Tensor]:
     if path.is_file():
         check_file(path, weights.url)
     try:
-        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        with progress_of_downloads():
+            return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except PermissionError:
         raise
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:

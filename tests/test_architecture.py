@@ -19,6 +19,7 @@ LEFT_TO_RIGHT = (
         "errors",
         "files",
         "rng",
+        "progress_bar",
         "profiles",
         "worlds",
         "far_worlds",

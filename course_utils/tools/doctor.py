@@ -270,29 +270,31 @@ def online() -> bool:
 
 def pictures_of_full(run: Settings) -> Finding:
     """The data set that the profile full would read, or, in the profile tiny, which of the named ones are here."""
-    from course_utils.data import FULL, NAMED, or_by_hand
+    from course_utils.data import NAMED, or_by_hand, pictures_here
 
-    here = [name for name, named in NAMED.items() if (FULL / named.folder).is_dir()]
-    if run.profile != "full":
-        text = f"here: {', '.join(here)}" if here else f"none here ({', '.join(NAMED)}); only the profile full needs one"
-        return Finding("data full", "ok" if here else "optional", text)
-    if run.data in NAMED and run.data not in here:
-        return absent(f"data {run.data}", f"about {NAMED[run.data].megabytes} MB", run, or_by_hand(NAMED[run.data]))
-    return opened(f"data {run.data}", lambda: read_pictures(run))
+    if run.profile == "full":
+        if run.data in NAMED and pictures_here(run.data) is None:
+            return absent(f"data {run.data}", f"about {NAMED[run.data].megabytes} MB", run, or_by_hand(NAMED[run.data]))
+        return opened(f"data {run.data}", lambda: read_pictures(run))
+    here = {name: found for name in NAMED if (found := pictures_here(name)) is not None}
+    words = [name if n == NAMED[name].pictures else f"{name} ({n:,} of {NAMED[name].pictures:,})" for name, n in here.items()]
+    text = f"here: {', '.join(words)}" if here else f"none here ({', '.join(NAMED)}); only the profile full needs one"
+    whole = any(found == NAMED[name].pictures for name, found in here.items())
+    return Finding("data full", "ok" if whole else "optional", text)
 
 
 def read_pictures(run: Settings) -> Finding:
     """How many pictures there are, and which of them lie, or nearly so, in two splits or two classes."""
     from course_utils.data import read_samples
-    from course_utils.folders import find_duplicates, near_duplicates
+    from course_utils.folders import find_duplicates, left_out_in_words, near_duplicates
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         split, classes, left_out = read_samples(run, download=False)
     notes = [*(str(one.message) for one in said), *find_duplicates(split)]
     notes += [f"{one} and {other} look alike and lie in two splits" for one, other in near_duplicates(split)]
-    out = f", {len(left_out)} files left out, such as {left_out[0]}" if left_out else ""
-    text = f"{sum(map(len, split.values())):,} pictures of {len(classes)} classes{out}"
+    out = left_out_in_words(left_out)
+    text = f"{sum(map(len, split.values())):,} pictures of {len(classes)} classes{', ' * bool(out)}{out}"
     if not notes:
         return Finding(f"data {run.data}", "ok", text)
     remedy = "`find_duplicates` and `near_duplicates` in course_utils/data.py name all; keep each picture in one place"

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from course_utils.data import read_samples
+from course_utils.data import NAMED, read_samples
 from course_utils.images import read_picture
 from course_utils.profiles import HOME, PROFILES, Settings
 from course_utils.tools import cli, doctor
@@ -300,8 +300,34 @@ def test_downloads_do_not_matter_in_the_profile_tiny(data):
     found = doctor.pictures_of_full(TINY)
     assert found.state == "optional"
     assert found.text == "none here (eurosat, pets, flowers102); only the profile full needs one"
-    (data / "full" / "eurosat").mkdir(parents=True)
-    assert doctor.pictures_of_full(TINY) == Finding("data full", "ok", "here: eurosat")
+
+
+def test_an_empty_folder_or_half_an_archive_is_no_data_set(data):
+    """What a download left that was cut off, by an earlier edition of the course or by a power cut."""
+    (data / "full" / "flowers-102").mkdir(parents=True)
+    (data / "full" / "eurosat").mkdir()
+    (data / "full" / "eurosat" / "EuroSAT.zip").write_bytes(b"half of it")
+    assert doctor.pictures_of_full(TINY).state == "optional"
+    assert doctor.pictures_of_full(TINY).text.startswith("none here (eurosat, pets, flowers102)")
+    found = doctor.pictures_of_full(FULL)
+    assert (found.state, found.name) == ("missing", "data eurosat")
+    assert found.text.startswith("not here, and this machine is offline")
+
+
+def test_half_a_data_set_is_not_praised(data, plant, monkeypatch):
+    plant(data / "full" / "eurosat" / "2750", {"Forest": 5, "River": 5}, suffix=".jpg")
+    (data / "full" / "oxford-iiit-pet" / "images").mkdir(parents=True)
+    (data / "full" / "oxford-iiit-pet" / "annotations").mkdir()
+    text = "here: eurosat (10 of 27,000), pets (0 of 7,349)"
+    assert doctor.pictures_of_full(TINY) == Finding("data full", "optional", text)
+    for name in ("eurosat", "pets"):
+        run = replace(FULL, data=name)
+        found = doctor.pictures_of_full(run)
+        assert found.state == "missing"
+        assert found.text == words_of(lambda run=run: read_samples(run, download=False))
+        assert found.remedy.startswith("delete it to have it downloaded again")
+    monkeypatch.setitem(NAMED, "eurosat", NAMED["eurosat"]._replace(pictures=10))
+    assert doctor.pictures_of_full(TINY) == Finding("data full", "ok", "here: eurosat, pets (0 of 7,349)")
 
 
 def test_without_network_the_profile_full_says_what_to_copy_where(data):
@@ -364,7 +390,8 @@ def test_a_folder_of_ones_own(mine):
     root, run = mine
     assert doctor.pictures_of_full(run) == Finding(f"data {root}", "ok", "8 pictures of 2 classes")
     (root / "cat" / "notes.txt").touch()
-    text = "8 pictures of 2 classes, 1 files left out, such as mine/cat/notes.txt: not a picture by its name"
+    (root / "cat" / ".DS_Store").touch()
+    text = "8 pictures of 2 classes, left out 1 file: mine/cat/notes.txt (not a picture by its name)"
     assert doctor.pictures_of_full(run) == Finding(f"data {root}", "ok", text)
     shutil.rmtree(root / "dog")
     found = doctor.pictures_of_full(run)
@@ -414,11 +441,11 @@ def test_warnings_of_the_loaders_are_shown(mine):
     assert "the classes are the outer folders (2019, 2020)" in found.text
 
 
-def test_half_a_download(data, reached):
-    (data / "full" / "eurosat").mkdir(parents=True)
+def test_half_a_download(data, reached, plant):
+    plant(data / "full" / "eurosat" / "2750", {"Forest": 3}, suffix=".jpg")
     found = doctor.pictures_of_full(FULL)
     assert found.state == "missing"
-    assert found.text == f"{data / 'full' / 'eurosat'} holds 0 of the 27,000 pictures of the data set 'eurosat'"
+    assert found.text == f"{data / 'full' / 'eurosat'} holds 3 of the 27,000 pictures of the data set 'eurosat'"
     assert found.remedy.startswith("delete it to have it downloaded again (about 90 MB), copy it from a machine that has it")
     assert not reached, "the doctor downloads nothing"
 
