@@ -291,7 +291,7 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
-TABLES = ("freezing", "keras_twin", "sizes", "two_phases")  # modules of `experiments`
+TABLES = ("freezing", "keras_twin", "rates", "sizes", "two_phases")  # modules of `experiments`
 LEVELS = ("full", "basic", "none")
 
 
