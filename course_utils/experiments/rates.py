@@ -83,5 +83,5 @@ def main(scheduler: str | None = None) -> None:
     run = settings(profile="tiny")
     journal = Journal(TABLE.with_suffix(".jsonl"), about={"epochs": EPOCHS, "torch": torch.__version__})
     known = spread(partial(train_one, run), plan(), scheduler=scheduler, journal=journal)
-    print(write_table([row for key, record in known.items() for row in rows_of(*key, record)]))
+    print(write_table([row for (lr, seed), record in known.items() for row in rows_of(lr, seed, record)]))
     journal.finish()

@@ -1,4 +1,4 @@
-"""`course lab | run | build | doctor | progress | grade | export | sweep | bench`: each imports what it needs when called."""
+"""`course lab | run | build | doctor | progress | grade | export | sweep | bench | site`: each imports what it needs."""
 
 from __future__ import annotations
 
@@ -146,6 +146,13 @@ def sweep(options: argparse.Namespace) -> int:
     return 0
 
 
+def site(options: argparse.Namespace) -> int:
+    """Build the course's site, with pictures, folded answers and the library's reference, into build/site."""
+    from course_utils.tools.site import site as build_site
+
+    return build_site(options)
+
+
 def choose_profile(options: argparse.Namespace) -> None:
     """Put `--profile` and `--data` where the course reads them, here and in the kernels."""
     if options.profile:
@@ -281,6 +288,7 @@ def parser() -> argparse.ArgumentParser:
             argument("--solutions", action="store_true", help="the notebooks with answers")
         if command is build:
             argument("--again", action="store_true", help="also lessons whose source has not changed")
+    add(site)
     add_bench(add)
     add_grading(add)
     argument = add(sweep)
