@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from course_utils.profiles import HOME
@@ -61,18 +64,26 @@ def build_site(folders: Folders) -> Path:
     Raises:
         ValueError: if Sphinx is not here, warns of something, or a page refers to what is not there.
     """
-    try:
-        from sphinx.cmd.build import build_main
-    except ImportError as error:
-        raise ValueError(f"{error}; the site needs what is in requirements-dev.txt: `python install.py` brings it") from error
+    if find_spec("sphinx") is None:
+        raise ValueError(
+            "the site needs what is in requirements-dev.txt, and Sphinx is not here: `python install.py` brings it"
+        )
     if not SITE.is_dir():
         raise ValueError(
             f"there is no {SITE}: a site is built in a clone of {repository_address()}, not in an installed course"
         )
     gather(folders)
-    options = ["-c", str(SITE), "-D", f"html_extra_path={folders.extra}", "-d", str(folders.drafts / "doctrees")]
     draft = folders.drafts / "html"
-    if build_main(["-b", "html", "-E", "-W", "--keep-going", "-q", *options, str(folders.source), str(draft)]):
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-E", "-W", "--keep-going", "-q", "-c", str(SITE)]
+    command += [
+        "-D",
+        f"html_extra_path={folders.extra}",
+        "-d",
+        str(folders.drafts / "doctrees"),
+        str(folders.source),
+        str(draft),
+    ]
+    if subprocess.call(command, cwd=HOME):  # a process of its own: it changes much of the one that it runs in
         raise ValueError("Sphinx has warned, see above: mend the page that it names; an older site is left as it was")
     shutil.rmtree(folders.site, ignore_errors=True)
     shutil.move(draft, folders.site)

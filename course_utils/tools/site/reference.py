@@ -11,7 +11,6 @@ HEAD = """\
 # {module}
 
 ```{{eval-rst}}
-.. currentmodule:: course_utils
 """
 
 
@@ -45,6 +44,7 @@ def module_page(module: str, names: tuple[str, ...]) -> str:
     """What a module offers; of one that is public as a whole, all that it lists or the lessons take from it."""
     path = f"course_utils.{module}"
     lines = [f".. automodule:: {path}", "   :no-members:", "   :no-index:" if module not in names else "", ""]
+    lines += [".. currentmodule:: course_utils", ""]  # names stand where they are imported from
     for name in names:
         if name != module:
             lines += directive(name)
