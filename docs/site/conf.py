@@ -8,6 +8,7 @@ html_title = project
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.githubpages",  # a file that tells Pages to leave _static alone
     "sphinx.ext.napoleon",
     "sphinx_design",
     "sphinx_copybutton",
