@@ -168,6 +168,13 @@ def kit(options: argparse.Namespace) -> int:
     return make_kit(options)
 
 
+def site(options: argparse.Namespace) -> int:
+    """Build the course's site, with pictures, folded answers and the library's reference, into build/site."""
+    from course_utils.tools.site import site as build_site
+
+    return build_site(options)
+
+
 def choose_profile(options: argparse.Namespace) -> None:
     """Put `--profile` and `--data` where the course reads them, here and in the kernels."""
     if options.profile:
@@ -234,6 +241,7 @@ def parser() -> argparse.ArgumentParser:
             argument("--fresh", action="store_true", help="the lessons as shipped, even where my/ has copies")
         if command is build:
             argument("--again", action="store_true", help="also lessons whose source has not changed")
+    add(site)
     add_bench(add)
     add_grading(add)
     add_kit(add)
@@ -255,7 +263,7 @@ def add_kit(add: Callable) -> None:
 
 
 DATA_SETS = ("eurosat", "pets", "flowers102")  # of `data.NAMED`
-TABLES = ("freezing", "keras_twin", "sizes", "two_phases")  # modules of `experiments`
+TABLES = ("freezing", "keras_twin", "rates", "sizes", "two_phases")  # modules of `experiments`
 LEVELS = ("full", "basic", "none")
 
 
