@@ -20,6 +20,7 @@ LEFT_TO_RIGHT = (
         "files",
         "rng",
         "profiles",
+        "reporting",
         "worlds",
         "far_worlds",
         "fields",
