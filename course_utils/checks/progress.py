@@ -7,12 +7,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from course_utils.profiles import HOME
-from course_utils.reporting import report
+from course_utils.reporting import LOG, report
 
 
 def log_file() -> Path:
-    return Path(os.environ.get("COURSE_GRADES") or HOME / ".course" / "grades.jsonl")
+    return Path(os.environ.get("COURSE_GRADES") or LOG)
 
 
 def record(id: str, verdict: str, why: str) -> None:

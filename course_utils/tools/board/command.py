@@ -66,8 +66,8 @@ def board(options: argparse.Namespace) -> int:
             f"cannot listen on {options.host}, port {options.port} ({error}); choose with --host and --port"
         ) from None
     with server:
-        print(greeting(server, options, folder), flush=True)
         try:
+            print(greeting(server, options, folder), flush=True)
             server.serve_forever()
         except KeyboardInterrupt:
             print("\nThe board is closed." + ("" if folder else " Nothing of it is kept."))
