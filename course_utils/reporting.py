@@ -59,8 +59,9 @@ def membership() -> Membership | None:
 
 
 def begin(board: Membership) -> None:
-    """Send verdicts to `board` from now on."""
+    """Send verdicts to `board` from now on, beginning with those since `board.since`."""
     JOINED.parent.mkdir(parents=True, exist_ok=True)
+    SENT.unlink(missing_ok=True)
     write_atomic(JOINED, json.dumps(asdict(board)) + "\n", mode=0o600)
 
 
@@ -111,7 +112,7 @@ def send_unsent() -> None:
     lines, end = unsent(board)
     if lines:
         deliver(board, lines)
-    if membership() == board:  # else `course leave` came in between
+    if lines and membership() == board:  # else `course leave` came in between
         write_atomic(SENT, json.dumps({"person": board.person, "since": board.since, "end": end}))
 
 
@@ -167,7 +168,9 @@ def message(board: Membership, verdicts: list[dict[str, str]]) -> dict[str, Any]
 def append_whole(path: Path, entries: list[dict[str, str]]) -> None:
     """Append lines of JSON in one write, so that a reader never sees half of them."""
     lines = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    handle = os.open(
+        path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o644
+    )
     try:
         os.write(handle, lines)
     finally:

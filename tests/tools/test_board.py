@@ -23,7 +23,7 @@ from course_utils.checks import all_checks
 from course_utils.profiles import HOME
 from course_utils.reporting import Membership, NotDelivered, deliver
 from course_utils.tools import cli
-from course_utils.tools.board import command, server
+from course_utils.tools.board import command, folder, server
 from course_utils.tools.board.folder import read_folder
 from course_utils.tools.board.names import LONGEST, clean, made_up_name
 from course_utils.tools.board.server import BoardServer
@@ -379,6 +379,7 @@ def test_who_drips_is_ended(monkeypatch):
 def test_the_silent_leave_room_for_others(monkeypatch):
     """All places are taken; others are told to come back, and after the deadline they may."""
     monkeypatch.setattr(server, "DEADLINE", 1.0)
+    monkeypatch.setattr(server, "MOST_FROM_ONE", 1000)  # they come from many machines
     with running() as board:
         silent = [socket.create_connection(board.server_address[:2]) for _ in range(server.MOST_AT_ONCE)]
         time.sleep(0.3)
@@ -389,6 +390,29 @@ def test_the_silent_leave_room_for_others(monkeypatch):
         assert len(state(board)["people"]) == 1
         for one in silent:
             one.close()
+
+
+def test_one_machine_alone_cannot_take_all_places():
+    with running() as board:
+        silent = [socket.create_connection(board.server_address[:2]) for _ in range(server.MOST_FROM_ONE)]
+        time.sleep(0.3)
+        assert b" 503 " in raw(board, b"GET / HTTP/1.1\r\n\r\n")
+        other = socket.create_connection(board.server_address[:2], source_address=("127.0.0.2", 0))
+        other.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert b" 403 " in other.recv(1000)
+        for one in (other, *silent):
+            one.close()
+
+
+def test_a_fault_of_ours_is_seen_and_ends_nothing(board, monkeypatch, capfd):
+    with monkeypatch.context() as patch:
+        patch.setattr(board.board, "summary", lambda now: 1 / 0)
+        with pytest.raises((http.client.HTTPException, OSError)):
+            ask(board, path="/state", **cookie(board))
+    assert state(board)["people"] == []
+    said = capfd.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert board.page_key not in said
 
 
 def test_who_goes_away_in_the_middle_leaves_no_place_taken(board, capfd):
@@ -445,8 +469,8 @@ def test_made_up_names_are_friendly_and_many():
 # ------------------------------------------------------------------------------------------------------ a shared folder
 
 
-def folder_learner(folder: Path, name: str = "Anna") -> Membership:
-    return Membership(str(folder), "", secrets.token_hex(8), name, False, 0)
+def folder_learner(shared: Path, name: str = "Anna") -> Membership:
+    return Membership(str(shared), "", secrets.token_hex(8), name, False, 0)
 
 
 def test_a_folder_is_read(tmp_path):
@@ -486,6 +510,16 @@ def test_a_huge_file_is_read_from_its_end(tmp_path):
     started = time.monotonic()
     assert read_folder(tmp_path, EXERCISES, 0.0).summary(0.0)["people"][0]["verdicts"] == "pp "
     assert time.monotonic() - started < 5
+
+
+def test_a_folder_with_too_many_is_read_at_most_every_two_seconds(tmp_path, monkeypatch):
+    for i in range(510):
+        (tmp_path / f"{i:016x}.jsonl").write_text('{"name": "Anna"}\n')
+    reads = []
+    monkeypatch.setattr(folder, "read_folder", lambda *all: reads.append(1) or read_folder(*all))
+    one = folder.FolderBoard(tmp_path, EXERCISES)
+    shown = [one().summary(time.monotonic()) for _ in range(20)][-1]
+    assert (len(shown["people"]), shown["turned_away"], len(reads)) == (500, 10, 1)
 
 
 @pytest.mark.parametrize(("shift", "seen"), [(+(10**9), 0), (-600, 600), (-(10**9), 10**9)])
@@ -567,6 +601,40 @@ def test_joining_again_is_the_same_person(own, board, capsys):
         assert cli.main(["join", board.address, board.join_key, *more]) == 0
     assert [person["name"] for person in state(board)["people"]] == ["Anna"]
     assert "and the sentence that the check prints" in capsys.readouterr().out
+
+
+def test_a_new_start_of_the_board_gets_what_an_earlier_one_had(own, board):
+    """A board that fell over knows nobody; forty people join again, and it knows where they are."""
+    reporting.LOG.parent.mkdir()
+    reporting.LOG.write_text(json.dumps(line("04.1", "passed")) + "\n")
+    assert cli.main(["join", board.address, board.join_key]) == 0
+    with reporting.LOG.open("a") as log:
+        log.write(json.dumps(line("03.1", "passed")) + "\n")
+    reporting.send_unsent()
+    board.board.people.clear()
+    assert cli.main(["join", board.address, board.join_key]) == 0
+    assert state(board)["people"][0]["verdicts"] == "p  ", "04.1 is older than the agreement"
+
+
+def test_the_same_address_on_another_day_is_another_board(own, board):
+    assert cli.main(["join", board.address, board.join_key, "--name", "Anna"]) == 0
+    before = reporting.membership()
+    os.utime(reporting.JOINED, (time.time() - 86_400,) * 2)
+    assert cli.main(["join", board.address, board.join_key]) == 0
+    assert reporting.membership().person != before.person
+    assert reporting.membership().name != "Anna"
+
+
+def test_what_a_stranger_answers_writes_nothing_into_the_terminal(own, monkeypatch, capsys):
+    def refuse(*_):
+        raise NotDelivered("\x1b[2J\x1b]0;mine\x07\u202ewhy" + "y" * 10_000)
+
+    monkeypatch.setattr(reporting, "deliver", refuse)
+    assert cli.main(["join", "http://127.0.0.1:1", "key"]) == 1
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    assert len(said) < 500
 
 
 def test_a_join_that_fails_changes_nothing(own, board, capsys):

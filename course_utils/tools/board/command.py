@@ -8,16 +8,19 @@ import re
 import secrets
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from course_utils import reporting
 from course_utils.profiles import HOME
 from course_utils.reporting import Membership, NotDelivered
-from course_utils.tools.board.folder import read_folder
+from course_utils.tools.board.folder import FolderBoard
 from course_utils.tools.board.names import clean, made_up_name
 from course_utils.tools.board.server import BoardServer, one_address, own_address
 from course_utils.tools.board.state import Board
+
+HALF_A_DAY = 12 * 60 * 60  # seconds; the same address on another day may be somebody else's board
 
 
 def exercises_of_the_course(wanted: list[str] | None = None) -> dict[str, str]:
@@ -58,7 +61,7 @@ def board(options: argparse.Namespace) -> int:
     folder = Path(options.folder).expanduser() if options.folder else None
     if folder and not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: make it, and share it with the room")
-    read = (lambda: read_folder(folder, exercises, time.monotonic())) if folder else None
+    read = FolderBoard(folder, exercises) if folder else None
     try:
         server = BoardServer((one_address(options.host), options.port), Board(exercises), read)
     except (OSError, OverflowError) as error:
@@ -104,25 +107,28 @@ def join(options: argparse.Namespace) -> int:
     try:
         shown = str(reporting.deliver(new, []).get("name"))
     except NotDelivered as error:
-        print(f"course: not joined: {error}", file=sys.stderr)
+        print(f"course: not joined: {clean(error, 300)}", file=sys.stderr)
         return 1
     reporting.begin(new)
+    with suppress(NotDelivered):  # what is on its way since an earlier start of the same board
+        reporting.send_unsent()
     print(agreement(new, clean(shown)))
     return 0
 
 
 def new_membership(options: argparse.Namespace) -> Membership:
-    """What the learner asks for; who joins the same board again stays the same person.
+    """What the learner asks for. Who joins the same board again on the same day stays the same person, and its new start
+    gets the verdicts since the first time.
 
     Raises:
         ValueError: if it is neither the address of a board nor a folder, or a key is missing.
     """
     where, old = place_of(options.where, options.key), reporting.membership()
-    again = old if old and old.where == where else None
+    again = old if old and old.where == where and time.time() - reporting.JOINED.stat().st_mtime < HALF_A_DAY else None
     name = clean(options.name or "") or (again.name if again else made_up_name())
     person = again.person if again else secrets.token_hex(8)
-    since = reporting.LOG.stat().st_size if reporting.LOG.exists() else 0
-    return Membership(where, options.key or "", person, name, options.words, since)
+    size = reporting.LOG.stat().st_size if reporting.LOG.exists() else 0
+    return Membership(where, options.key or "", person, name, options.words, again.since if again else size)
 
 
 def place_of(where: str, key: str | None) -> str:
@@ -152,7 +158,7 @@ def agreement(board: Membership | None, shown: str = "") -> str:
             f"You send verdicts to {board.where}{'' if board.over_http else file}.",
             f"The board shows you as: {shown or board.name}",
             f"Sent after each check: the number of the exercise, its verdict (passed, not yet or to do){sentence}.",
-            "The board notes when it arrives. Your code is not sent, nor anything from before now.",
+            "The board notes when it arrives. Your code is not sent, nor anything from before you joined.",
             "To stop, and have the board forget you: course leave",
         ]
     )
@@ -169,5 +175,5 @@ def leave(options: argparse.Namespace) -> int:
         reporting.deliver(board, [], leave=True)
         print(f"Nothing is sent any more, and {board.where} has forgotten you.")
     except NotDelivered as error:
-        print(f"Nothing is sent any more. The board could not be asked to forget you: {error}")
+        print(f"Nothing is sent any more. The board could not be asked to forget you: {clean(error, 300)}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,16 +14,33 @@ from course_utils.reporting import PERSON
 from course_utils.tools.board.state import Board, Refused
 
 MOST_BYTES = 1_000_000  # of one file, from its end
+PAUSE = 2.0  # seconds
 
 
 def read_folder(folder: Path, exercises: dict[str, str], now: float) -> Board:
     """What the files in `folder` say now; a file that cannot be read, or is none of ours, is passed over."""
     board = Board(exercises)
-    for path in sorted(folder.glob("*.jsonl")):
-        if PERSON.fullmatch(path.stem):
-            with suppress(OSError, Refused):
-                read_file(board, path, now)
+    paths = sorted(path for path in folder.glob("*.jsonl") if PERSON.fullmatch(path.stem))
+    board.turned_away = max(0, len(paths) - board.most_people)
+    for path in paths[: board.most_people]:
+        with suppress(OSError, Refused):
+            read_file(board, path, now)
     return board
+
+
+class FolderBoard:
+    """The board of a folder, which is read at most every `PAUSE` seconds, however many pages ask."""
+
+    def __init__(self, folder: Path, exercises: dict[str, str]):
+        self.folder, self.exercises = folder, exercises
+        self._lock, self._read = threading.Lock(), float("-inf")
+        self._board = Board(exercises)
+
+    def __call__(self) -> Board:
+        with self._lock:
+            if time.monotonic() - self._read > PAUSE:
+                self._board, self._read = read_folder(self.folder, self.exercises, time.monotonic()), time.monotonic()
+            return self._board
 
 
 def read_file(board: Board, path: Path, now: float) -> None:

@@ -21,6 +21,7 @@ import re
 import secrets
 import socket
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from course_utils.tools.board.state import Board, Refused
 
 MOST_BYTES = 64 * 1024  # of a message
 MOST_AT_ONCE = 64  # connections
+MOST_FROM_ONE = 24  # of them from one machine, so that it alone cannot keep the others out
 DEADLINE = 10.0  # seconds
 LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"  # without those that look like others from the back of a room
 WRONG_KEY = "this key is not the one of the board that runs here now; copy the line again"
@@ -91,7 +93,7 @@ class BoardServer(ThreadingHTTPServer):
         self.page = page()
         self.policy = policy(self.page)
         self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
-        self._open: dict[socket.socket, float] = {}  # since when
+        self._open: dict[socket.socket, tuple[float, str]] = {}  # since when, and from where
         self._lock = threading.Lock()
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, Handler)
@@ -117,14 +119,16 @@ class BoardServer(ThreadingHTTPServer):
     # Every connection ends.
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._places.acquire(blocking=False):
+        with self._lock:
+            of_this_machine = sum(host == client_address[0] for _, host in self._open.values())
+        if of_this_machine >= MOST_FROM_ONE or not self._places.acquire(blocking=False):
             with suppress(OSError):
                 request.settimeout(0.1)
                 request.sendall(b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\n\r\n")
             self.shutdown_request(request)
             return
         with self._lock:
-            self._open[request] = time.monotonic()
+            self._open[request] = time.monotonic(), client_address[0]
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread to be had
@@ -145,13 +149,15 @@ class BoardServer(ThreadingHTTPServer):
     def service_actions(self) -> None:
         """Called twice a second: end what has taken too long, however busily it drips."""
         with self._lock:
-            late = [one for one, since in self._open.items() if time.monotonic() - since > DEADLINE]
+            late = [one for one, (since, _) in self._open.items() if time.monotonic() - since > DEADLINE]
         for request in late:
             with suppress(OSError):
                 request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Somebody went away in the middle; nothing of it is written anywhere."""
+        """Somebody who went away in the middle is no news; a fault of ours is."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
