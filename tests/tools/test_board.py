@@ -295,6 +295,16 @@ def test_a_length_that_is_none(board, length):
     assert b" 400 " in raw(board, request)
 
 
+def test_a_long_message_is_not_read(board):
+    """It is a right one but for its length, and the answer comes before the rest of it has been sent."""
+    body = json.dumps({**reporting.message(learner(board), [line()]), "more": "x" * server.MOST_BYTES})
+    head = f"POST /verdicts HTTP/1.1\r\nAuthorization: Bearer {board.join_key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(board.server_address[:2], timeout=10) as connection:
+        connection.sendall(head.encode() + body[:100].encode())
+        assert b"has 65536 bytes at most" in b"".join(iter(lambda: connection.recv(65536), b""))
+    assert state(board)["people"] == []
+
+
 def test_a_body_in_pieces_of_unknown_number(board):
     assert b" 400 " in raw(board, b"POST /verdicts HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
 
