@@ -46,7 +46,7 @@ class FolderBoard:
 def read_file(board: Board, path: Path, now: float) -> None:
     """Take the lines of one learner; a line that is none of ours is passed over."""
     content, changed = tail(path)
-    seen = now - max(0.0, time.time() - changed)  # a file of the future is one of now
+    seen = now - (time.time() - changed)
     name = ""
     for line in content.splitlines():
         with suppress(ValueError, RecursionError, Refused):

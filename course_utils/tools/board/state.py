@@ -98,7 +98,7 @@ class Board:
             shown = [
                 {
                     "name": names[id],
-                    "seen": max(0, int(now - person.seen)),
+                    "seen": max(0, int(now - person.seen)),  # the clock of a shared folder may be ahead
                     "at": person.at,
                     "verdicts": "".join(MARKS.get(person.verdicts.get(one, ""), " ") for one in self.exercises),
                 }
