@@ -413,7 +413,10 @@ def test_one_machine_alone_cannot_take_all_places():
         silent = [socket.create_connection(board.server_address[:2]) for _ in range(server.MOST_FROM_ONE)]
         time.sleep(0.3)
         assert turned_away(board)
-        other = socket.create_connection(board.server_address[:2], source_address=("127.0.0.2", 0))
+        try:
+            other = socket.create_connection(board.server_address[:2], source_address=("127.0.0.2", 0))
+        except OSError:
+            pytest.skip("this system gives itself one address only")
         other.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert b" 403 " in other.recv(1000)
         for one in (other, *silent):
@@ -512,9 +515,9 @@ def test_damaged_and_foreign_files_are_passed_over(tmp_path):
         file.write(b"\xff\nnull\n[1]\n" + b"[" * 50_000 + b'\n{"exercise": "03.2", "verdict": "won"}\n{"exercise": "03.3"')
     (tmp_path / "notes.jsonl").write_text('{"exercise": "03.1", "verdict": "passed"}\n')
     (tmp_path / "0123456789abcdef.jsonl").mkdir()
-    (tmp_path / "0123456789abcde1.jsonl").symlink_to("/dev/zero")
-    (tmp_path / "0123456789abcde3.jsonl").symlink_to(tmp_path / f"{good.person}.jsonl")
     if hasattr(os, "mkfifo"):
+        (tmp_path / "0123456789abcde1.jsonl").symlink_to("/dev/zero")
+        (tmp_path / "0123456789abcde3.jsonl").symlink_to(tmp_path / f"{good.person}.jsonl")
         os.mkfifo(tmp_path / "0123456789abcde2.jsonl")
     people = read_folder(tmp_path, EXERCISES, 0.0).summary(0.0)["people"]
     assert [(one["name"], one["verdicts"]) for one in people] == [("Anna", "p  ")]
@@ -571,20 +574,12 @@ def test_this_machine_alone_is_the_default():
     assert server.one_address("localhost") == "127.0.0.1"
 
 
-@pytest.mark.parametrize("port", ["1", "70000", "-3"])
-def test_an_address_or_port_that_cannot_be_had(port, capsys):
-    arguments = ["board", "--port", port] if port != "1" else ["board", "--host", "127.255.255.254", "--port", taken()]
-    if port == "1":
-        with socket.create_server(("127.255.255.254", int(arguments[-1]))):
-            assert cli.main(arguments) == 2
-    else:
-        assert cli.main(arguments) == 2
+@pytest.mark.parametrize("port", ["taken", "70000", "-3"])
+def test_a_port_that_cannot_be_had(port, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        assert cli.main(["board", "--port", taken if port == "taken" else port]) == 2
     assert "choose with --host and --port" in capsys.readouterr().err
-
-
-def taken() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return str(one.getsockname()[1])
 
 
 @pytest.fixture
@@ -691,6 +686,7 @@ def test_a_folder_is_joined(own, capsys):
     assert list(shared.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot press Ctrl-C for another one there")
 def test_the_board_starts_within_a_second_and_without_torch(tmp_path):
     """As an instructor starts and ends it."""
     code = "import sys; from course_utils.tools import cli; code = cli.main(sys.argv[1:])"
