@@ -91,7 +91,7 @@ class Board:
         return found
 
     def summary(self, now: float) -> dict[str, Any]:
-        """What the page shows: exercises, and people in the order in which they came. Nobody's id leaves the board."""
+        """What the page shows: exercises, and people, never sorted by what they have passed. Nobody's id leaves the board."""
         with self._lock:
             names, people = self.names(), self.people
             exercises = [self.row(id, title) for id, title in self.exercises.items()]
