@@ -21,6 +21,7 @@ LEFT_TO_RIGHT = (
         "rng",
         "progress_bar",
         "profiles",
+        "reporting",
         "worlds",
         "far_worlds",
         "fields",

@@ -175,6 +175,27 @@ def site(options: argparse.Namespace) -> int:
     return build_site(options)
 
 
+def board(options: argparse.Namespace) -> int:
+    """Show on one page where the room is stuck, from learners who have agreed with `course join`."""
+    from course_utils.tools.board.command import board as show
+
+    return show(options)
+
+
+def join(options: argparse.Namespace) -> int:
+    """Let the instructor's board see your verdicts; without an address, show what is sent now."""
+    from course_utils.tools.board.command import join as run_join
+
+    return run_join(options)
+
+
+def leave(options: argparse.Namespace) -> int:
+    """Send no verdicts any more, and ask the board to forget you."""
+    from course_utils.tools.board.command import leave as run_leave
+
+    return run_leave(options)
+
+
 def choose_profile(options: argparse.Namespace) -> None:
     """Put `--profile` and `--data` where the course reads them, here and in the kernels."""
     if options.profile:
@@ -245,6 +266,7 @@ def parser() -> argparse.ArgumentParser:
     add_bench(add)
     add_grading(add)
     add_kit(add)
+    add_board(add)
     argument = add(sweep)
     argument("table", choices=TABLES, help="which table of data/sweeps")
     argument("--scheduler", metavar="URL", help="train on the workers of this dask scheduler, such as tcp://host:8786")
@@ -283,6 +305,21 @@ def add_grading(add: Callable) -> None:
     argument("out", metavar="OUT", help="the zip or folder to write; must not be there yet")
     argument("--to", choices=("gradescope", "actions", "nbgrader", "otter"), required=True, help="whose grader")
     argument("--checks", metavar="DIR", help="a folder with hidden checks, for gradescope")
+
+
+def add_board(add: Callable) -> None:
+    argument = add(board)
+    argument("--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: this machine only)")
+    argument("--port", type=int, default=8765, metavar="N", help="the port (default: 8765)")
+    argument("--lessons", nargs="+", metavar="NN", help="show these only (default: all)")
+    argument("--folder", metavar="DIR", help="read a shared folder instead, for a room without a network of its own")
+    argument("--words", action="store_true", help="ask learners to send the sentences of the checks, too")
+    argument = add(join)
+    argument("where", nargs="?", metavar="ADDRESS", help="http://… as the instructor shows it, or a shared folder")
+    argument("key", nargs="?", metavar="KEY", help="the key that stands behind the address")
+    argument("--name", metavar="NAME", help="your name on the board (default: a made-up one)")
+    argument("--words", action="store_true", help="also send the sentence that a check prints")
+    add(leave)
 
 
 def add_bench(add: Callable) -> None:
