@@ -285,8 +285,15 @@ def run_pip(arguments: list) -> int:
         # what the user has set goes first; TMPDIR is on the disk with the space, /tmp may be small
         known = {"PIP_RETRIES": "8", "PIP_DEFAULT_TIMEOUT": "60", "PIP_RESUME_RETRIES": "8", "PYTHONUTF8": "1"}
         environment = dict(known, **dict(os.environ, TMPDIR=scratch, TEMP=scratch, TMP=scratch))
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
-        pip = subprocess.Popen(command, cwd=str(HOME), env=environment, **streams)
+        pip = subprocess.Popen(
+            command,
+            cwd=str(HOME),
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
         try:
             show = Row()
             for line in pip.stdout or ():
