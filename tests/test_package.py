@@ -161,7 +161,7 @@ TORCH = "import torch, torchvision, numpy; print([(one.__file__, one.__version__
 WITHOUT_A_REPOSITORY = """
 import course_utils
 from course_utils import data, load_model, open_data, precomputed, profiles, settings
-from course_utils.checks.progress import log_file, record
+from course_utils.verdict_log import log_file, record
 from course_utils.experiments import first_steps, freezing
 from course_utils.tools import doctor
 from course_utils.tools.address import repository_address

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from course_utils import reporting
-from course_utils.checks.progress import record
+from course_utils.verdict_log import record
 from course_utils.reporting import Membership, NotDelivered
 
 

@@ -171,12 +171,16 @@ def guesses(source: str) -> Iterator[Guess]:
     for one in statements:
         if isinstance(one, ast.Assign) and re.match(r"\(?guess", ast.unparse(one.targets[0])):
             value = ast.get_source_segment(source, one.value) or ""
-            parts = one.value.elts if isinstance(one.value, ast.Tuple) else [one.value]
-            is_open = all(isinstance(part, ast.Constant) and part.value is None for part in parts)
             rest = lines[one.end_lineno - 1].encode()[one.end_col_offset :].decode()  # type: ignore[operator]
             comment = rest if rest.lstrip().startswith("#") else ""
             names = ast.unparse(one.targets[0]).strip("()")
-            yield Guess(names, value, one.lineno - 1, one.end_lineno - 1, comment, is_open)  # type: ignore[operator]
+            yield Guess(names, value, one.lineno - 1, one.end_lineno - 1, comment, is_open(one.value))  # type: ignore[operator]
+
+
+def is_open(value: ast.expr) -> bool:
+    """Whether it is None, or a tuple or dictionary of nothing else."""
+    parts = value.elts if isinstance(value, ast.Tuple) else value.values if isinstance(value, ast.Dict) else [value]
+    return all(isinstance(part, ast.Constant) and part.value is None for part in parts)
 
 
 def put_guesses(mine: list[Mine], cells: list[dict[str, Any]], partners: dict[int, int], kept: Counter[str]) -> None:

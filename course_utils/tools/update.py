@@ -153,8 +153,7 @@ def forward(newer: str) -> None:
         git("merge", "--quiet", "--ff-only", newer)
     except GitError as error:
         raise ValueError(f"the newer course cannot be put in place: {error}; what you did is in my/") from None
-    count = git("rev-list", "--count", f"ORIG_HEAD..{newer}")
-    print(f"updated to {git('show', '--no-patch', '--format=%cs', newer)} ({count} changes)", flush=True)
+    print(f"updated to the edition of {git('show', '--no-patch', '--format=%cs', newer)}", flush=True)
 
 
 def install() -> None:
