@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from course_utils import reporting
-from course_utils.verdict_log import record
 from course_utils.reporting import Membership, NotDelivered
+from course_utils.verdict_log import record
 
 
 @pytest.fixture

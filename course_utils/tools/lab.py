@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from course_utils.profiles import HOME
+from course_utils.profiles import WORK
 from course_utils.tools import lessons
 from course_utils.tools.copies import copies, make_copies, older, worked_on
 
@@ -21,7 +21,7 @@ def lab(options: argparse.Namespace) -> int:
         print(f"copied into {lessons.MY}, which is yours: {', '.join(made)}", flush=True)
     if stale := older():
         print(f"of an older edition in my/: {', '.join(stale)}; `course update` renews them and keeps your answers", flush=True)
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={HOME}"]
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={WORK}"]
     command += [f"--LabApp.default_url=/lab/tree/my/{first_to_open()}", *options.rest]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # in a container there is nobody else

@@ -8,10 +8,11 @@ import json
 import re
 from pathlib import Path
 
-from course_utils.profiles import HOME
+from course_utils.profiles import HOME, WORK, restored
 
-NOTEBOOKS, SOLUTIONS, BUILD = HOME / "notebooks", HOME / "solutions", HOME / "build"
-MY = HOME / "my"  # the learner's own copies
+NOTEBOOKS, SOLUTIONS = HOME / "notebooks", HOME / "solutions"
+BUILD = WORK / "build"
+MY = WORK / "my"  # the learner's own copies
 CHECKS = Path(__file__).resolve().parent.parent / "checks"
 
 
@@ -23,7 +24,7 @@ def find_lessons(folder: Path, wanted: list[str], suffix: str = ".ipynb") -> lis
     """
     found = sorted(folder.glob(f"[0-9][0-9]_*{suffix}"))
     if not found:
-        raise ValueError(f"{folder} holds no lesson (NN_name{suffix}); `git checkout {folder.name}` brings them back")
+        raise ValueError(f"{folder} holds no lesson (NN_name{suffix}); {restored(folder.name)}")
     names = tuple(name.zfill(2) if name.isdigit() else name for name in wanted)
     for name in names:
         if not any(path.stem.startswith(name) for path in found):
