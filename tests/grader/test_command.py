@@ -16,7 +16,7 @@ import pytest
 from course_utils.grader import client, command, grading, runner
 from course_utils.grader.sandbox import levels, selftest
 from course_utils.profiles import HOME
-from course_utils.tools import cli
+from course_utils.tools import cli, lessons
 
 pytestmark = pytest.mark.usefixtures("warm")
 RIGHT = (HOME / "solutions" / "03_freeze.ipynb").read_bytes()
@@ -202,7 +202,7 @@ def test_nothing_is_graded_without_the_isolation_asked_for(tmp_path, submissions
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "nothing to grade; `course grade SUBMISSIONS --out DIR`"),
+        ([], "holds no copy of a lesson, `course lab` makes them"),
         (["{here}"], "say where the grades of"),
         (["{here}/none.ipynb"], "none.ipynb is not there; give a notebook, a zip, or a folder"),
         (["{here}", "--out", "{here}/../o", "--lessons", "99"], "no lesson named '99'"),
@@ -211,7 +211,8 @@ def test_nothing_is_graded_without_the_isolation_asked_for(tmp_path, submissions
         (["{here}", "--out", "{here}"], "lies among the submissions"),
     ],
 )
-def test_bad_arguments_get_a_sentence(tmp_path, capsys, arguments, words):
+def test_bad_arguments_get_a_sentence(tmp_path, capsys, monkeypatch, arguments, words):
+    monkeypatch.setattr(lessons, "MY", tmp_path / "my")  # whoever tests may have copies of their own
     assert grade(*(argument.format(here=tmp_path) for argument in arguments)) == 2
     assert words in capsys.readouterr().err
 
