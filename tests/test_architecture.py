@@ -30,7 +30,7 @@ LEFT_TO_RIGHT = (
         "data",
     ),
     *("trial", "heads", "models", "finetune", "losses", "train", "prediction", "occlusion"),
-    *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "precomputed"),
+    *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "inference", "precomputed"),
     *("loader_state", "checkpoints", "spread", "sweeps", "range_test", "experiments", "plots", "checks", "grader"),
 )
 ON_TOP = "tools"  # the workshop: each tool may use what it needs, and nothing uses the tools
