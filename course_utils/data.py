@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +23,17 @@ from course_utils.folders import (
     divide,
     find_duplicates,
     find_splits,
+    left_out_in_words,
     read_and_split,
     read_splits,
 )
 from course_utils.images import Pictures, Sample, Transform
-from course_utils.profiles import HOME, Settings
+from course_utils.profiles import HOME, WORK, Settings, restored
+from course_utils.progress_bar import progress_of_downloads
 from course_utils.weights import SOURCES, shapes_weights
 
 TINY = HOME / "data" / "tiny"
-FULL = HOME / "data" / "full"  # where data sets of the profile full are kept
+FULL = WORK / "data" / "full"  # where data sets of the profile full are kept
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,9 @@ def read_named(name: str, *, download: bool = True) -> tuple[Split, list[str]]:
         parts, classes = named.read(FULL, False)
     except RuntimeError:  # torchvision's word for "not there"
         parts, classes = download_named(name) if download else ({}, [])
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # unpacked in part: a list of files is missing or cut off
         parts, classes = {}, []
-    found = sum(path.is_file() for part in parts.values() for path, _ in part)
+    found = count_files(parts)
     if found != named.pictures:
         raise FileNotFoundError(
             f"{place} holds {found:,} of the {named.pictures:,} pictures of the data set {name!r}; delete it to have it "
@@ -116,15 +119,50 @@ def read_named(name: str, *, download: bool = True) -> tuple[Split, list[str]]:
     return split, classes
 
 
+def pictures_here(name: str) -> int | None:
+    """How many pictures of a public data set are here as a whole or in part; None if it would be downloaded.
+
+    An empty folder or half an archive, which a download leaves that was cut off, is none.
+    """
+    try:
+        return count_files(NAMED[name].read(FULL, False)[0])
+    except RuntimeError:  # torchvision's word for "not there"
+        return None
+    except (OSError, ValueError):  # unpacked in part: a list of files is missing or cut off
+        return 0
+
+
+def count_files(parts: Split) -> int:
+    return sum(path.is_file() for part in parts.values() for path, _ in part)
+
+
 def download_named(name: str) -> tuple[Split, list[str]]:
     named = NAMED[name]
     try:
-        return named.read(FULL, True)
+        with leaving_nothing(FULL / named.folder), progress_of_downloads():
+            return named.read(FULL, True)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"the data set {name!r} (about {named.megabytes} MB) is not on this machine and could not be downloaded ({error}); "
             f"{or_by_hand(named)}"
         ) from error
+
+
+@contextmanager
+def leaving_nothing(folder: Path) -> Iterator[None]:
+    """If what is done inside fails or is stopped, what has come into `folder` since goes again, and the folder if it is empty.
+
+    torchvision makes the folder first, writes the archive there, and unpacks it there. Half of that would pass for the data.
+    """
+    before = set(folder.rglob("*"))
+    try:
+        yield
+    except BaseException:
+        come = sorted(set(folder.rglob("*")) - before, reverse=True)  # what is inside a folder comes before it
+        for path in [*come, folder, folder.parent]:
+            with suppress(OSError):  # not empty, or never made
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        raise
 
 
 def or_by_hand(named: Named) -> str:
@@ -140,7 +178,7 @@ def read_samples(run: Settings, *, download: bool = True) -> tuple[Split, list[s
         return *read_named(run.data, download=download), []
     root = TINY if run.data == "tiny" else Path(run.data).expanduser()
     if run.data == "tiny" and not root.exists():
-        raise FileNotFoundError(f"{root} is missing; `git checkout data/tiny` brings it back")
+        raise FileNotFoundError(f"{root} is missing; {restored('data/tiny')}")
     if root.name == run.data and not root.exists():
         raise unknown("data set or folder", run.data, ["tiny", *NAMED, "any folder of class folders"])
     folders = class_folders(root)
@@ -168,7 +206,8 @@ def open_data(
     """Loaders of the data set that `run` names, for images of shape (batch, 3, height, width) and labels (batch,).
 
     A folder is either `root/{train,val,test}/<class>/` or `root/<class>/`, which is divided by what its files hold (`divide`),
-    whatever the seed of `run`. A picture that lies in two splits or two classes is named in a warning and in `duplicates`.
+    whatever the seed of `run`. A picture that lies in two splits or two classes is named in a warning and in `duplicates`;
+    what is left out, in a line that is printed once, and all of it in `left_out`.
 
     Args:
         transform: makes a tensor of a picture. It belongs to the weights: `get_weights("resnet18", run.weights).transforms()`.
@@ -182,6 +221,8 @@ def open_data(
     """
     plain = transform or default_transform(run)
     split, classes, left_out = read_samples(run)
+    if words := left_out_in_words(left_out):
+        print_once(f"{run.data}: {words}")
     if per_class is not None:
         split["train"] = first_per_class(split["train"], per_class)
     duplicates = find_duplicates(split)
@@ -191,6 +232,11 @@ def open_data(
     views = {"train": train_transform or plain, "val": plain, "test": plain}
     loaders = {name: open_loader(Pictures(split[name], views[name]), run, shuffle=name == "train") for name in SPLITS}
     return Data(**loaders, classes=tuple(classes), left_out=tuple(left_out), duplicates=tuple(duplicates))
+
+
+@cache
+def print_once(line: str) -> None:
+    print(line)
 
 
 def default_transform(run: Settings) -> Transform:

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from course_utils.images import Sample, read_at_least, reason_to_refuse, too_large
+from course_utils.images import HEIC, Sample, heic_is_read, how_to_read_heic, read_at_least, reason_to_refuse, too_large
 from course_utils.profiles import cpu_count
 
 SPLITS = ("train", "val", "test")
@@ -33,8 +33,11 @@ Split = dict[str, list[Sample]]
 
 # ----------------------------------------------------------------------------------------------------- one folder
 
-OF_THE_SYSTEM = ("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
-NOT_READ_HERE = (".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw")
+OF_THE_SYSTEM = (
+    *("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"),
+    *("Thumbs.db", "desktop.ini", "Icon\r"),
+)
+NOT_READ_HERE = (".avif", ".gif", ".jfif", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 
 
 def class_folders(root: Path) -> list[str]:
@@ -82,6 +85,20 @@ def beside(root: Path, folders: Collection[str]) -> list[str]:
     return [f"{shown(root / name, root.parent)}: {why}" for name, why in zip(names, reasons, strict=True)]
 
 
+def left_out_in_words(left_out: Sequence[str]) -> str:
+    """A line for a person: how many files were left out, with three reasons at most; nothing of what is hidden anyway."""
+    reasons: dict[str, list[str]] = {}
+    for one in left_out:
+        name, _, why = one.partition(": ")
+        reasons.setdefault(why, []).append(name)
+    reasons.pop("hidden", None)
+    count = sum(map(len, reasons.values()))
+    if not count:
+        return ""
+    words = [f"{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)} ({why})" for why, names in reasons.items()]
+    return f"left out {count} file{'s' * (count > 1)}: {', '.join(words[:3])}{', …' * (len(words) > 3)}"
+
+
 def shown(path: Path, base: Path) -> str:
     """The path below `base`, with what cannot be printed spelt out: a name on Linux may be no UTF-8."""
     return str(path.relative_to(base)).encode("utf-8", "backslashreplace").decode()
@@ -114,7 +131,9 @@ def reason_to_leave_out(path: Path, folder: Path) -> str | None:
         return "hidden"
     if path.is_dir():
         return "a link to a folder that is read already"
-    if suffix not in IMG_EXTENSIONS:
+    if suffix in HEIC and not heic_is_read():
+        return how_to_read_heic()
+    if suffix not in (*IMG_EXTENSIONS, *HEIC):
         return f"{suffix} is not read here, save it as JPEG or PNG" if suffix in NOT_READ_HERE else "not a picture by its name"
     try:
         return reason_of_content(path)
@@ -178,7 +197,7 @@ def holds_folders_only(folder: Path) -> bool:
 
 
 def loose_pictures(folder: Path) -> list[str]:
-    return [name for name in names_in(folder) if name.lower().endswith(IMG_EXTENSIONS) and not is_hidden(name)]
+    return [name for name in names_in(folder) if name.lower().endswith((*IMG_EXTENSIONS, *HEIC)) and not is_hidden(name)]
 
 
 def read_splits(root: Path, folders: dict[str, str]) -> tuple[Split, list[str], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,37 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from torchvision import datasets
 
+from course_utils.progress_bar import in_notebook
+
 Sample = tuple[Path, int]  # a file and its class number
 Transform = Callable[[Image.Image], Tensor]
+
+HEIC = (".heic", ".heif")  # photos of an iPhone
+
+
+def heic_is_read() -> bool:
+    """Whether photos in HEIC can be read, which takes the package pillow-heif: the extra "heic" of the course."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+heic_is_read()  # also for a HEIC photo that bears another name, and in the processes of a loader
+
+
+def how_to_read_heic() -> str:
+    pip = "%pip" if in_notebook() else f"{sys.executable} -m pip"
+    return f"HEIC needs one more package, run `{pip} install pillow-heif`, or save it as JPEG"
 
 
 def read_picture(path: str | os.PathLike) -> Image.Image:
     """The picture as a person sees it: upright, three channels of 8 bits; transparent parts become white.
 
     Reads greyscale, palette, RGBA, CMYK and 16-bit files (black is 0 and white 65535); turns photos the way their EXIF
-    says; of a file with several pictures, such as an animation, it takes the first.
+    says; of a file with several pictures, such as an animation, it takes the first. Photos in HEIC take one more package.
 
     Raises:
         ValueError: if the file is not a picture, only part of one, too large (more than `PIL.Image.MAX_IMAGE_PIXELS`), or
@@ -32,6 +55,8 @@ def read_picture(path: str | os.PathLike) -> Image.Image:
 
 def read_at_least(path: str | os.PathLike, size: tuple[int, int] | None) -> Image.Image:
     """The same; a JPEG may come in a smaller size that covers `size` (width, height), which is much faster."""
+    if Path(path).suffix.lower() in HEIC and not heic_is_read():
+        raise ValueError(f"{path} cannot be read: {how_to_read_heic()}")
     try:
         with Image.open(path) as image:
             why = reason_to_refuse(image)

@@ -29,11 +29,12 @@ from course_utils.feature_store import Features, keep, plan_for, store, stored
 from course_utils.fingerprint import Unrecognised, fingerprint
 from course_utils.fx_split import FrozenPart, ModelPart
 from course_utils.inference import AS_IT_IS, Inference, fastest, hooks_of
-from course_utils.profiles import HOME
+from course_utils.profiles import WORK
+from course_utils.progress_bar import progress
 from course_utils.rng import preserve_rng_state, rng_state, same_rng_state, seed_all
-from course_utils.train import device_of, progress, to_device
+from course_utils.train import device_of, to_device
 
-CACHE = HOME / ".course"
+CACHE = WORK / ".course"
 SELDOM = {1, 2, *(8**i for i in range(1, 12))}  # batches and epochs at which one picture is run by itself
 FEW, MANY = 8, 32  # pictures of which each is read twice, to see whether reading is random
 ENOUGH = 256  # views of pictures: for fewer, preparing a faster way to run the frozen part costs what it saves

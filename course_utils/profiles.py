@@ -1,12 +1,18 @@
-"""What runs: the profiles `tiny` and `full`, the device, the seed, and where data and weights live.
+"""What runs: the profiles `tiny` and `full`, the device, the seed, and the folders that are read and written.
 
 This is the only place that reads the environment: `COURSE_PROFILE` (tiny or full) and `COURSE_DATA` (a data set or a
 folder of class folders, for the profile full).
+
+The package stands in the repository, or pip has put it among other packages. `HOME` is where lessons, pictures and weights
+are read: the repository, else `course_utils/home`, which a wheel brings. `WORK` is where everything is written (verdicts,
+cached features, downloads, run notebooks) and where `data/own` is looked for: the repository, else the current folder,
+which is where a notebook opened alone stands; and where that is read-only, a folder of the user's.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +22,27 @@ from course_utils.errors import unknown
 if TYPE_CHECKING:
     import torch
 
-HOME = Path(__file__).resolve().parent.parent  # the folder with data/, notebooks/, solutions/
+PACKAGE = Path(__file__).resolve().parent
+INSTALLED = (PACKAGE / "home").is_dir()  # only a wheel brings this folder
+
+
+def work_folder() -> Path:
+    """Where a course that stands in no repository writes."""
+    with suppress(OSError):  # the current folder may be gone
+        if os.access(Path.cwd(), os.W_OK):
+            return Path.cwd()
+    return Path(os.path.expanduser("~")) / "fine-tuning-course"
+
+
+HOME = PACKAGE / "home" if INSTALLED else PACKAGE.parent  # data/, notebooks/; in the repository solutions/ too
+WORK = work_folder() if INSTALLED else HOME  # .course/, data/own, data/full, build/
+
+
+def restored(path: str) -> str:
+    """The words on how to get back what came with the course: a file or folder of `HOME`."""
+    if INSTALLED:
+        return "`pip install --force-reinstall --no-deps` of the course brings it back"
+    return f"`git checkout {path}` brings it back"
 
 
 def cpu_count() -> int:

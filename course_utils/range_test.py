@@ -19,9 +19,10 @@ from torch.optim import Optimizer
 from course_utils.finetune import check_rate
 from course_utils.loader_state import preserve_loader
 from course_utils.losses import Loss, cross_entropy
+from course_utils.progress_bar import progress
 from course_utils.rng import preserve_rng_state
 from course_utils.sweeps import momentum
-from course_utils.train import Batches, Inputs, check_optimizer, check_rates, progress, train_one_epoch
+from course_utils.train import Batches, Inputs, check_optimizer, check_rates, train_one_epoch
 
 FEWEST = 10  # batches of which a curve can be read
 BLOWN_UP = 4.0  # times the lowest loss; the loss has to be above that of the first batches too

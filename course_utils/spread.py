@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from course_utils.files import write_atomic
-from course_utils.train import progress
+from course_utils.progress_bar import progress
 from course_utils.trial import quiet
 
 Key = tuple  # numbers and texts

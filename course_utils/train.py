@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import numbers
 import reprlib
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from tqdm import tqdm
 
 from course_utils.finetune import check_rate, eval_mode, train_mode, trainable
 from course_utils.losses import Loss, as_labels, count_right, cross_entropy, describe, ignored_by, loss_of
+from course_utils.progress_bar import progress
 
 Inputs = Any  # a tensor whose first dimension runs over the pictures, or several of them where a model was split
 Batches = Iterable[tuple[Inputs, Tensor]]
@@ -394,8 +393,3 @@ class Counted:
         for images, labels in pairs(self.loader):
             self.images += len(labels)
             yield images, labels
-
-
-def progress(loader: Iterable, note: str, total: int | None = None) -> tqdm:
-    """A plain-text progress bar; it disappears when it is full, and does not appear for what takes half a second."""
-    return tqdm(loader, desc=note, total=total, leave=False, file=sys.stderr, delay=0.5, mininterval=0.5, ncols=90)

@@ -22,7 +22,8 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 
 from course_utils.errors import unknown
-from course_utils.profiles import HOME
+from course_utils.profiles import HOME, restored
+from course_utils.progress_bar import progress_of_downloads
 
 FOLDER = HOME / "data" / "weights"
 SOURCES = ("shapes", "imagenet")
@@ -49,13 +50,13 @@ class ShapesWeights:
             ValueError: if the file is not the one that its card describes.
         """
         if not self.path.exists():
-            raise FileNotFoundError(f"{self.path} is missing; `git checkout data/weights` brings it back")
+            raise FileNotFoundError(f"{self.path} is missing; {restored('data/weights')}")
         content = self.path.read_bytes()
         found = hashlib.sha256(content).hexdigest()
         if found != self.sha256:
             raise ValueError(
                 f"{self.path} is damaged or not ours: SHA-256 {found[:12]}…, its card says {self.sha256[:12]}… "
-                f"({len(content):,} bytes, expected {self.meta['bytes']:,}); `git checkout data/weights` brings it back"
+                f"({len(content):,} bytes, expected {self.meta['bytes']:,}); {restored('data/weights')}"
             )
         return {name: value.float() if value.is_floating_point() else value for name, value in load(content).items()}
 
@@ -71,12 +72,12 @@ def shapes_weights() -> dict[str, ShapesWeights]:
     """Our weights by architecture, as `data/weights/cards.json` lists them."""
     path = FOLDER / "cards.json"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; `git checkout data/weights` brings it back")
+        raise FileNotFoundError(f"{path} is missing; {restored('data/weights')}")
     try:
         cards = json.loads(path.read_text(encoding="utf-8"))
         return {name: ShapesWeights(name, FOLDER / card["file"], card["sha256"], card) for name, card in cards.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); `git checkout data/weights` brings it back") from error
+        raise ValueError(f"{path} cannot be read ({error}); {restored('data/weights')}") from error
 
 
 def get_weights(architecture: str, source: str | None) -> ShapesWeights | WeightsEnum | None:
@@ -139,7 +140,8 @@ def read_imagenet(weights: WeightsEnum) -> dict[str, Tensor]:
     if path.is_file():
         check_file(path, weights.url)
     try:
-        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        with progress_of_downloads():
+            return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except PermissionError:
         raise
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:

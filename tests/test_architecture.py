@@ -19,7 +19,9 @@ LEFT_TO_RIGHT = (
         "errors",
         "files",
         "rng",
+        "progress_bar",
         "profiles",
+        "reporting",
         "worlds",
         "far_worlds",
         "fields",
@@ -31,7 +33,18 @@ LEFT_TO_RIGHT = (
     ),
     *("trial", "heads", "models", "finetune", "losses", "train", "prediction", "occlusion"),
     *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "inference", "precomputed"),
-    *("loader_state", "checkpoints", "spread", "sweeps", "range_test", "experiments", "plots", "checks", "grader"),
+    *(
+        "loader_state",
+        "checkpoints",
+        "spread",
+        "sweeps",
+        "range_test",
+        "experiments",
+        "plots",
+        "verdict_log",
+        "checks",
+        "grader",
+    ),
 )
 ON_TOP = "tools"  # the workshop: each tool may use what it needs, and nothing uses the tools
 

@@ -111,6 +111,46 @@ def test_photos_stand_upright_as_their_exif_says(tmp_path, orientation):
     assert image.getpixel((20, 12)) == image.getpixel((2, 12)) == image.getpixel((20, 2)) == (0, 0, 0)
 
 
+def save_heic(path: Path, image: Image.Image, orientation: int = 1) -> Path:
+    pytest.importorskip("pillow_heif", reason="pillow-heif is not installed: the extra heic")
+    exif = Image.Exif()
+    exif[274] = orientation
+    image.save(path, "HEIF", quality=90, exif=exif.tobytes())
+    return path
+
+
+@pytest.mark.parametrize(("orientation", "method"), {1: None, 3: 3, 6: 2, 8: 4}.items())
+def test_a_photo_in_heic_is_read_and_stands_upright(tmp_path, orientation, method):
+    scene = Image.new("RGB", (64, 48), "black")
+    scene.paste("red", (0, 0, 24, 24))
+    stored = scene.transpose(Image.Transpose(method)) if method else scene
+    image = read_picture(save_heic(tmp_path / "a.HEIC", stored, orientation))
+    assert (image.size, image.mode) == ((64, 48), "RGB")
+    assert image.getpixel((8, 8))[0] > 200
+    assert max(image.getpixel((50, 8))) < 60 > max(image.getpixel((8, 40)))
+
+
+def test_a_folder_of_photos_in_heic_is_one_of_pictures(tmp_path, capsys):
+    root = photos(tmp_path / "mine", {"cat": 3, "dog": 3})
+    for i in range(3):
+        save_heic(root / "cat" / f"{i}.heic", Image.new("RGB", (64, 64), (60 * i, 9, 9)))
+    save_heic(root / "cat" / "renamed.jpg", Image.new("RGB", (64, 64), "green"))
+    (root / "cat" / "half.heif").write_bytes((root / "cat" / "0.heic").read_bytes()[:200])
+    data = open_folder(root, workers=1)
+    assert sum(len(part) for part in data.samples.values()) == 10
+    assert data.left_out == ("mine/cat/half.heif: not a picture by its content",)
+    assert all(images.shape[1:] == (3, 64, 64) for loader in (data.train, data.val, data.test) for images, _ in loader)
+
+
+@pytest.mark.parametrize(("kernel", "command"), [(True, "%pip"), (False, f"{sys.executable} -m pip")])
+def test_without_the_package_heic_says_what_to_run(tmp_path, monkeypatch, without_heic, kernel, command):
+    monkeypatch.setattr("course_utils.images.in_notebook", lambda: kernel)
+    (tmp_path / "a.heic").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"a\.heic cannot be read") as caught:
+        read_picture(tmp_path / "a.heic")
+    assert f"run `{command} install pillow-heif`" in str(caught.value)
+
+
 def test_a_file_that_is_not_a_picture(tmp_path):
     (tmp_path / "a.png").write_text("not a picture at all")
     with pytest.raises(ValueError, match=r"a\.png is not a picture that can be read; remove it or save it again"):
@@ -534,8 +574,8 @@ def test_what_systems_leave_in_folders_is_left_out_and_named(tmp_path):
         "mine/cat/.DS_Store: hidden",
         "mine/cat/._00.png: hidden",
         *(f"mine/cat/@eaDir/0{i}.png: hidden" for i in range(3)),
-        "mine/dog/Thumbs.db: not a picture by its name",
-        "mine/dog/desktop.ini: not a picture by its name",
+        "mine/dog/Thumbs.db: hidden",
+        "mine/dog/desktop.ini: hidden",
     )
 
 
@@ -548,7 +588,13 @@ def test_a_folder_beside_the_splits_is_named(tmp_path):
     assert open_folder(root).left_out == tuple(f"{name}: outside the class folders" for name in outside)
 
 
-def test_pictures_that_cannot_be_shown_truly_are_left_out_and_named(tmp_path, monkeypatch):
+@pytest.fixture
+def without_heic(monkeypatch):
+    """As where the package pillow-heif is not installed."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+
+
+def test_pictures_that_cannot_be_shown_truly_are_left_out_and_named(tmp_path, monkeypatch, without_heic):
     cat = photos(tmp_path / "mine", {"cat": 4, "dog": 4}) / "cat"
     Image.new("F", (4, 4)).save(cat / "float.tif")
     Image.new("I", (4, 4)).save(cat / "long.TIFF")
@@ -566,20 +612,42 @@ def test_pictures_that_cannot_be_shown_truly_are_left_out_and_named(tmp_path, mo
         "has more than",
         "has more than",
         "has 32-bit numbers",
-        ".heic is not read here, save it",
+        "HEIC needs one more package, run `",
         "empty",
     )
     assert [reason.startswith(word) for reason, word in zip(reasons, words, strict=True)] == [True] * 6
 
 
-def test_a_class_of_which_nothing_can_be_read_says_why(tmp_path):
+def test_a_class_of_which_nothing_can_be_read_says_why(tmp_path, without_heic):
     photos(tmp_path / "mine", {"cat": 4, "dog": 4, "eel": 0})
     for i in range(3):
         (tmp_path / "mine" / "eel" / f"{i}.heic").write_bytes(b"x")
     with pytest.raises(
-        ValueError, match=r"eel holds no picture \(3 left out, such as mine/eel/0\.heic: \.heic is not read here"
+        ValueError, match=r"eel holds no picture \(3 left out, such as mine/eel/0\.heic: HEIC needs one more package, run `"
     ):
         open_folder(tmp_path / "mine")
+
+
+def test_what_was_left_out_is_printed_once(tmp_path, capsys, without_heic):
+    cat = photos(tmp_path / "mine", {"cat": 4, "dog": 4}) / "cat"
+    for name in ("a.heic", "b.HEIC", "notes.txt", "zero.png", "bad.png", ".DS_Store", "._00.png", "Thumbs.db"):
+        (cat / name).write_bytes(b"" if name == "zero.png" else b"x")
+    (cat.parent / "README.md").touch()
+    for _ in range(2):
+        assert len(open_folder(cat.parent).left_out) == 9
+    command = f"run `{sys.executable} -m pip install pillow-heif`"
+    assert capsys.readouterr().out == (
+        f"{cat.parent}: left out 6 files: mine/README.md (outside the class folders), mine/cat/a.heic and 1 more (HEIC "
+        f"needs one more package, {command}, or save it as JPEG), mine/cat/bad.png (not a picture by its content), …\n"
+    )
+
+
+def test_of_what_systems_leave_in_folders_nothing_is_printed(tmp_path, capsys):
+    cat = photos(tmp_path / "mine", {"cat": 4, "dog": 4}) / "cat"
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (cat / name).touch()
+    assert len(open_folder(cat.parent).left_out) == 3
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
@@ -681,7 +749,8 @@ def test_what_may_not_be_read():
         )
         for root, name in zip(roots, closed, strict=True):
             (root / name).chmod(0o755)
-    folder, inner, file = process.stdout.splitlines()
+    folder, inner, said, file = process.stdout.splitlines()
+    assert "left out 1 file: train/cat/00.png (may not be read)" in said
     advice = "may not be read; change its permissions or copy the pictures elsewhere"
     assert folder == f"PermissionError: the folder {roots[0]}/train {advice}"
     assert inner == f"PermissionError: the folder {roots[1]}/train/cat {advice}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from course_utils.heads import replace_head
 from course_utils.models import fresh, load_model
 from course_utils.profiles import settings
 from course_utils.train import fit
-from course_utils.weights import download_place, get_weights
+from course_utils.weights import download_place, get_weights, read_imagenet
 
 
 @pytest.fixture(autouse=True)
@@ -159,15 +162,95 @@ def test_without_network_the_error_names_size_and_place(full, name, reached):
     assert f"copy it from a machine that has it to {full / folder}, or name a folder of class folders in COURSE_DATA" in words
 
 
-@pytest.mark.parametrize("name", ["eurosat", "flowers102"])
-def test_a_download_that_was_cut_off_does_not_pass_for_the_data(full, name, reached):
-    """After a failed download there may be an empty folder; the second try says the same as the first."""
-    messages = []
-    for _ in range(2):
-        with pytest.raises(FileNotFoundError) as caught:
-            open_full(settings(workers=0, data=name))
-        messages.append(str(caught.value))
-    assert messages[0] == messages[1]
+# ------------------------------------------------------------------------------------- downloads that are cut off
+
+FAULTS = {
+    "no route": OSError(errno.EHOSTUNREACH, "No route to host"),
+    "cut off": ConnectionResetError("Connection reset by peer"),
+    "a full disk": OSError(errno.ENOSPC, "No space left on device"),
+    "another file than announced": RuntimeError("File not found or corrupted."),
+    "stopped by hand": KeyboardInterrupt(),
+}
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture(params=["archive", "unpacking"])
+def cut_off(request, monkeypatch):
+    """`cut_off(error)` makes downloads of torchvision end with it, in the middle of the archive or of the unpacking."""
+
+    def cut_off(error: BaseException) -> None:
+        def stand_in(url: str, download_root: str, *args, **options) -> None:
+            Path(download_root).mkdir(parents=True, exist_ok=True)
+            (Path(download_root) / "archive.zip").write_bytes(b"half of it")
+            if request.param == "unpacking":
+                (Path(download_root) / "2750" / "River").mkdir(parents=True)
+                (Path(download_root) / "2750" / "River" / "1.jpg").write_bytes(b"x")
+                (Path(download_root) / "jpg").mkdir()
+            raise error
+
+        for module in ("eurosat", "flowers102", "oxford_iiit_pet"):
+            monkeypatch.setattr(f"torchvision.datasets.{module}.download_and_extract_archive", stand_in)
+
+    return cut_off
+
+
+def try_to_open(name: str, fault: str) -> str:
+    expected = KeyboardInterrupt if fault == "stopped by hand" else FileNotFoundError
+    with pytest.raises(expected) as caught:
+        open_full(settings(workers=0, data=name))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", NAMED)
+def test_a_download_that_fails_leaves_nothing(full, cut_off, name, fault):
+    cut_off(FAULTS[fault])
+    first = try_to_open(name, fault)
+    assert not full.exists(), files(full)
+    assert try_to_open(name, fault) == first, "the second try says the same"
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_download_that_fails_takes_nothing_away_that_was_there(full, cut_off, name, plant):
+    plant(full / "eurosat-of-mine", {"Forest": 2})
+    (full / NAMED[name].folder).mkdir()
+    (full / NAMED[name].folder / "copied.zip").write_bytes(b"by hand")
+    before = files(full)
+    cut_off(FAULTS["cut off"])
+    try_to_open(name, "cut off")
+    assert files(full) == before
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_an_empty_folder_from_before_is_taken_for_none(full, name, reached):
+    (full / NAMED[name].folder).mkdir(parents=True)
+    assert "could not be downloaded" in try_to_open(name, "no route")
+    assert reached, "it tried"
+    assert not full.exists()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_weights_whose_download_fails_leave_nothing(tmp_path, monkeypatch, fault):
+    class Answer(io.BytesIO):
+        """Half of a file, and then the fault."""
+
+        def info(self):
+            return SimpleNamespace(get_all=lambda name: ["2000"])
+
+        def read(self, size: int = -1) -> bytes:
+            if not self.tell():
+                return super().read(1000)
+            raise FAULTS[fault]
+
+    monkeypatch.setattr("torch.hub.urlopen", lambda request: Answer(b"x" * 1000))
+    weights = get_weights("resnet18", "imagenet")
+    expected = KeyboardInterrupt if fault == "stopped by hand" else FileNotFoundError
+    with pytest.raises(expected):
+        read_imagenet(weights)
+    assert not [path for path in (tmp_path / "torch").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "vgg16"])

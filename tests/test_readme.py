@@ -49,7 +49,7 @@ def test_the_first_screen_shows_both_worlds_what_it_costs_and_how_to_start():
     assert len(first.splitlines()) <= 28
     alt = re.search(r"!\[([^]]+)\]\(docs/two-worlds\.png\)", first)[1]
     assert all(name.split()[-1] in alt for name in poster.SHAPES)
-    for words in ("2.6 GB", "9 GB", "6 GB", "Clone", "make lab"):
+    for words in ("3.15 GB", "0.27 GB", "9 GB", "6 GB", "Clone", "make lab"):
         assert words in first
 
 
@@ -93,24 +93,80 @@ def test_the_minutes_of_the_table_are_those_that_the_lessons_state():
     assert {lesson: int(minutes) for lesson, minutes in table} == {lesson: minutes for lesson, (minutes, _) in stated().items()}
 
 
-def test_half_a_day_is_what_the_lessons_state_without_the_exercises_left_out():
-    page = (HOME / "docs" / "instructors.md").read_text(encoding="utf-8")
+INSTRUCTORS = HOME / "docs" / "instructors.md"
+
+
+@cache
+def core_path() -> dict[str, tuple[int, list[str], int]]:
+    """By lesson of the instructors' table: all its minutes, the exercises of the core path, and the minutes of half a day."""
+    page = INSTRUCTORS.read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d\d) [^|]*\| (\d+) \|([^|]*)\|([^|]*)\| (\d+) \|$", page, re.MULTILINE)
-    half = {}
+    found = {}
     for lesson, minutes, core, left, rest in rows:
         whole, exercises = stated()[lesson]
         core, left = re.findall(r"★ ([\d.]+)", core), re.findall(r"\d\d\.\d+", left)
         assert sorted([*core, *left]) == sorted(exercises)
-        half[lesson] = whole - sum(exercises[id] for id in left) if core else 0  # one without a star is done at home
-        assert (int(minutes), int(rest)) == (whole, half[lesson])
+        half = whole - sum(exercises[id] for id in left) if core else 0  # one without a star is done at home
+        assert (int(minutes), int(rest)) == (whole, half)
+        found[lesson] = whole, core, half
+    return found
+
+
+def test_half_a_day_is_what_the_lessons_state_without_the_exercises_left_out():
+    half = {lesson: minutes for lesson, (_, _, minutes) in core_path().items()}
     total, parts = sum(whole for whole, _ in stated().values()), [sum(half[id] for id in ids) for ids in SESSIONS]
-    words = " ".join(page.split())
+    words = " ".join(INSTRUCTORS.read_text(encoding="utf-8").split())
     assert half.keys() == stated().keys()
     assert f"| together | {total} | | | {sum(parts)} |" in words
     assert "00 to 02 take {} minutes, 03 and 04 take {}, and 06 takes {}.".format(*parts) in words
     assert f"you need {sum(parts) + 30} minutes" in words
     assert sum(parts) + 30 <= 250
     assert f"All lessons together take {total} minutes. [A plan for half a day](docs/instructors.md) needs {sum(parts)}" in TEXT
+
+
+def plan(heading: str) -> tuple[list[tuple[str, int, str, str]], str]:
+    """The rows of a plan of the handbook, and the words below its heading."""
+    page = (HOME / "docs" / "handbook.md").read_text(encoding="utf-8")
+    (part,) = re.findall(rf"^## {heading}\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)
+    rows = re.findall(r"^\| (\d+:\d\d) \| (\d+) \| ([^|]+) \| ([^|]*)\|$", part, re.MULTILINE)
+    return [(time, int(minutes), what, which.strip()) for time, minutes, what, which in rows], " ".join(part.split())
+
+
+@pytest.mark.parametrize("heading", ["Half a day", "A day"])
+def test_the_plans_of_the_handbook_add_up(heading):
+    """Each row begins when the one above it ends, and a lesson has the minutes that it states for the exercises named."""
+    rows, words = plan(heading)
+    now, lessons, pauses, rest = 9 * 60, 0, 0, []
+    for time, minutes, what, which in rows:
+        assert time == f"{now // 60}:{now % 60:02}", what
+        now += minutes
+        if what.startswith("lesson "):
+            whole, core, half = core_path()[what.removeprefix("lesson ")]
+            assert (minutes, which) == ((whole, "all") if heading == "A day" else (half, ", ".join(core))), what
+            lessons += minutes
+        elif what in ("break", "lunch"):
+            pauses += minutes
+        else:
+            rest.append(minutes)
+    begin, end = rest
+    assert rows[0][1] == begin, "the rest is the beginning"
+    assert rows[-1][1] == end, "and the end"
+    assert f"That is {now - 9 * 60} minutes: {lessons} of lessons, {pauses} of breaks" in words
+    assert f"and {begin} to begin and {end} to end." in words
+
+
+def test_the_plans_of_the_handbook_pause_and_name_what_is_left_for_later():
+    half, day = plan("Half a day")[0], plan("A day")[0]
+    assert [what[-2:] for _, _, what, _ in half if "lesson" in what[:6]] == [
+        id for id, (_, _, left) in core_path().items() if left
+    ]
+    left = sorted(stated().keys() - {what[-2:] for _, _, what, _ in day})
+    assert "Lessons {}, {} and {} are for later.".format(*left) in plan("A day")[1]
+    for rows in (half, day):
+        sitting = 0
+        for _, minutes, what, _ in rows:
+            sitting = 0 if what in ("break", "lunch") else sitting + minutes
+            assert sitting <= 120, "two hours, then a break"
 
 
 SESSIONS = (("00", "01", "02"), ("03", "04"), ("06",))

@@ -517,7 +517,7 @@ def test_interrupted_in_the_first_epoch(small_net, batches):
 
 def test_the_progress_bar_is_plain_text_with_loss_and_speed(small_net, batches, capsys, monkeypatch):
     always = {"delay": 0, "mininterval": 0, "disable": False}
-    monkeypatch.setattr("course_utils.train.tqdm", lambda *args, **options: tqdm(*args, **options | always))
+    monkeypatch.setattr("course_utils.progress_bar.tqdm", lambda *args, **options: tqdm(*args, **options | always))
     model = small_net()
     fit(model, batches, batches, sgd(model), epochs=1)
     out, err = capsys.readouterr()

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from course_utils.checks.progress import record, verdicts
 from course_utils.checks.spec import Check, Result, Rng, failed, mismatch, passed, plain
 from course_utils.errors import STUB, unknown
 from course_utils.rng import preserve_rng_state, seed_all
+from course_utils.verdict_log import progress_line, record, verdicts
 
 
 def lessons() -> list[str]:
@@ -150,4 +150,4 @@ def progress(lesson: str | None = None) -> None:
     found = verdicts()
     for id, one in all_checks().items():
         if lesson in (None, id.partition(".")[0]):
-            print(f"{'✓' if found.get(id) == 'passed' else '·'} {id}  {one.title:<40} {found.get(id, 'to do')}")
+            print(progress_line(id, one.title, found))

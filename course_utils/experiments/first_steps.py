@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 
 from course_utils.experiments.freezing import read_table
 from course_utils.images import read_picture
-from course_utils.profiles import HOME
+from course_utils.profiles import WORK
 from course_utils.worlds import SIZE, picture
 
-OWN = HOME / "data" / "own"
+OWN = WORK / "data" / "own"
 EPOCHS, BATCH = 12, 10
 
 

@@ -19,7 +19,7 @@ from course_utils.checks import lessons
 from course_utils.errors import unknown
 from course_utils.files import write_atomic
 from course_utils.grader.grading import Job, make_job
-from course_utils.grader.intake.archive import Upload, read_submissions, safe_name
+from course_utils.grader.intake.archive import Upload, read_once, read_submissions, safe_name
 from course_utils.grader.output.classroom import Classroom, Learner, classroom
 from course_utils.grader.output.html import index_page, learner_page
 from course_utils.grader.output.platforms import github, gradescope, junit, markdown
@@ -39,11 +39,7 @@ def grade(options: argparse.Namespace) -> int:
     """Grade notebooks: into a folder of pages and tables with --out, one notebook into the terminal without."""
     if options.doctor:
         return show_doctor()
-    if options.submissions is None:
-        raise ValueError("nothing to grade; `course grade SUBMISSIONS --out DIR`, or one notebook: `course grade ONE.ipynb`")
-    uploads = read_submissions(Path(options.submissions), of_class=options.to == "files")
-    if options.to == "files" and options.out is None and Path(options.submissions).suffix != ".ipynb":
-        raise ValueError(f"say where the grades of {options.submissions} shall go: --out DIR")
+    uploads = own_copies(options) if options.mine else read_submissions(Path(options.submissions), options.to == "files")
     if options.scheduler and importlib.util.find_spec("distributed") is None:
         raise ValueError("--scheduler needs the package distributed: `pip install distributed`, here and on the workers")
     if (
@@ -64,6 +60,13 @@ def grade(options: argparse.Namespace) -> int:
 
 NO_ISOLATION_HELP = """Nothing was graded. `course grade --doctor` shows every layer and how to get it.
 --isolation basic demands less; --isolation none runs the notebooks as programs of yours: for your own work only."""
+
+
+def own_copies(options: argparse.Namespace) -> list[Upload]:
+    """The learner's copies in my/ of the lessons asked for; what lies beside them, such as earlier copies, is not graded."""
+    paths = sorted(Path(options.submissions).glob("[0-9][0-9]_*.ipynb"))
+    wanted = known_lessons(options.lessons) or [path.stem[:2] for path in paths]
+    return [Upload(path.name, read_once(path)) for path in paths if path.stem[:2] in wanted]
 
 
 def known_lessons(wanted: list[str] | None) -> list[str]:

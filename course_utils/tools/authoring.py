@@ -1,7 +1,8 @@
 """From one source to both notebooks: `solutions/NN_name.py` -> `solutions/NN_name.ipynb` and `notebooks/NN_name.ipynb`.
 
 The source is a jupytext percent script with all answers. The solution notebook is the source, run; the learner's notebook
-is the same without the answers. This module knows nothing of what the course teaches.
+is the same without the answers. Both begin with a cell that fetches the course where it is not. This module knows nothing
+of what the course teaches.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 
 from course_utils.errors import BLANK
 from course_utils.files import write_atomic
+from course_utils.tools.address import launch_links, repository_address
+from course_utils.tools.install_cell import install_cell
 
+INSTALL = "install"  # id and tag of the cell that is in no source
 TAGS = {"setup", "parameters", "exercise", "check", "solution", "nbval-check-output"}
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 ANSWER = re.compile(r"^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION\n?", re.DOTALL | re.MULTILINE)
@@ -37,6 +41,8 @@ def read_source(path: Path) -> NotebookNode:
     Raises:
         ValueError: if a tag is not in the closed set, or an exercise or check cell does not name its exercise.
     """
+    import jupytext  # only here: those who run notebooks need not have it
+
     notebook = jupytext.read(path, fmt="py:percent")
     lesson = path.stem
     for number, cell in enumerate(notebook.cells):
@@ -83,15 +89,31 @@ def links(path: Path, other: str) -> str:
     return " · ".join(parts)
 
 
+def colab_link(lesson: str) -> str:
+    """What the line of links of a learner's notebook ends in; nothing where Colab cannot open the repository."""
+    opened = launch_links(f"notebooks/{lesson}.ipynb").get("Colab")
+    return f" · [Open in Colab]({opened})" if opened else ""
+
+
+def with_install_cell(notebook: NotebookNode) -> NotebookNode:
+    """A copy of `notebook` whose first code cell fetches the course where it is not installed."""
+    result = copy.deepcopy(notebook)
+    first = next(place for place, cell in enumerate(result.cells) if cell.cell_type == "code")
+    cell = new_code_cell(install_cell(repository_address()), id=INSTALL, metadata={"tags": [INSTALL]})
+    result.cells.insert(first, cell)
+    return result
+
+
 def fingerprint(path: Path) -> str:
-    """Changes when the source does, and when a neighbour comes or goes, since the links name the neighbours."""
-    content = path.read_text(encoding="utf-8") + links(path, "")
+    """Changes when the source does, when a neighbour comes or goes, since the links name the neighbours, and with what is
+    made of the address of the course."""
+    content = path.read_text(encoding="utf-8") + links(path, "") + colab_link(path.stem) + install_cell(repository_address())
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def solution_of(notebook: NotebookNode, lesson: str) -> NotebookNode:
     """What goes into `solutions/`: the notebook with a link to the learner's one."""
-    result = copy.deepcopy(notebook)
+    result = with_install_cell(notebook)
     result.cells[0].source = result.cells[0].source.replace(
         "{other}", f"[the lesson without answers](../notebooks/{lesson}.ipynb)"
     )
@@ -100,8 +122,9 @@ def solution_of(notebook: NotebookNode, lesson: str) -> NotebookNode:
 
 def blank(notebook: NotebookNode, lesson: str) -> NotebookNode:
     """What goes into `notebooks/`: no answers, no solution cells, no outputs."""
-    result = copy.deepcopy(notebook)
+    result = with_install_cell(notebook)
     result.cells[0].source = result.cells[0].source.replace("{other}", f"[solution](../solutions/{lesson}.ipynb)")
+    result.cells[0].source += colab_link(lesson)
     result.cells = [cell for cell in result.cells if "solution" not in cell.metadata.get("tags", [])]
     for cell in result.cells:
         tags = cell.metadata.get("tags", [])

@@ -1,81 +1,61 @@
-"""`course lab | run | build | doctor | progress | grade | export | sweep | bench`: each imports what it needs when called."""
+"""The command `course`: what can be asked for. Each command imports what it needs when it is called, so that help is quick.
+
+Everything that is named (lessons, files, folders) is looked at before torch is imported and before anything is written.
+"""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import gc
 import os
-import re
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
 from course_utils.errors import unknown
-from course_utils.profiles import HOME, PROFILES, settings
-
-NOTEBOOKS, SOLUTIONS, BUILD = HOME / "notebooks", HOME / "solutions", HOME / "build"
-
-
-def lessons(folder: Path, wanted: list[str], suffix: str = ".ipynb") -> list[Path]:
-    """The lessons in `folder` whose name begins with one of `wanted` (3 is 03), or all.
-
-    Raises:
-        ValueError: if there is no such lesson.
-    """
-    found = sorted(folder.glob(f"[0-9][0-9]_*{suffix}"))
-    if not found:
-        raise ValueError(f"{folder} holds no lesson (NN_name{suffix}); `git checkout {folder.name}` brings them back")
-    names = tuple(name.zfill(2) if name.isdigit() else name for name in wanted)
-    for name in names:
-        if not any(path.stem.startswith(name) for path in found):
-            raise unknown("lesson", name, [path.stem for path in found])
-    return [path for path in found if not names or path.stem.startswith(names)]
-
+from course_utils.profiles import PROFILES, settings
+from course_utils.tools import lessons
+from course_utils.tools.paths import can_be_made, must_be_folder
 
 # -------------------------------------------------------------------------------------------------------- commands
 
 
 def lab(options: argparse.Namespace) -> int:
-    """Open JupyterLab on the first lesson; other arguments go to JupyterLab."""
-    first = lessons(NOTEBOOKS, [])[0].name
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={HOME}", "--LabApp.news_url=None"]
-    command += [f"--LabApp.default_url=/lab/tree/notebooks/{first}", *options.rest]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # in a container there is nobody else
-    if sys.platform == "win32":
-        return subprocess.call(command)
-    os.execv(sys.executable, command)  # so that Ctrl-C reaches JupyterLab alone
+    """Open JupyterLab on your own copies of the lessons, in my/; other arguments go to JupyterLab."""
+    from course_utils.tools.lab import lab as open_lab
+
+    return open_lab(options)
+
+
+def update(options: argparse.Namespace) -> int:
+    """Fetch newer lessons; your copies in my/ are renewed and keep your answers, guesses and own cells."""
+    from course_utils.tools.update import update as run_update
+
+    return run_update(options)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run lessons from top to bottom; print seconds and verdicts; keep the run notebooks in build/."""
+    """Run lessons, your copies if there are any; print seconds and verdicts; keep the run notebooks in build/."""
     choose_profile(options)
-    runs = []
-    for path in lessons(SOLUTIONS if options.solutions else NOTEBOOKS, options.lessons):
-        runs.append(run_notebook(path))
-        print(runs[-1], flush=True)
-    wrong = [one.lesson for one in runs if one.faults or (options.solutions and set(one.verdicts.values()) - {"passed"})]
-    seconds, exercises = sum(one.seconds for one in runs), sum(len(one.verdicts) for one in runs)
-    print(f"lessons: {len(runs)}, verdicts: {exercises}, {seconds:.0f} s; the run notebooks are in {BUILD}")
-    if wrong:
-        print(f"course: something is wrong in {', '.join(wrong)}", file=sys.stderr)
-    return 1 if wrong else 0
+    from course_utils.tools.run import run as run_lessons
+
+    return run_lessons(options)
 
 
 def build(options: argparse.Namespace) -> int:
     """Build both notebooks of each lesson whose source has changed."""
+    sources = lessons.find_lessons(lessons.SOLUTIONS, options.lessons, ".py")
     from nbclient.exceptions import CellExecutionError
 
     from course_utils.tools.authoring import build as build_lesson
+    from course_utils.tools.run import line_in
 
-    for source in lessons(SOLUTIONS, options.lessons, ".py"):
+    for source in sources:
         try:
             print(f"{source.stem}: {'built' if build_lesson(source, again=options.again) else 'is current'}", flush=True)
         except CellExecutionError as error:
@@ -96,19 +76,27 @@ def doctor(options: argparse.Namespace) -> int:
 
 def progress(options: argparse.Namespace) -> int:
     """Show which exercises are passed and which are to do."""
-    from course_utils.checks import progress as show
+    from course_utils.verdict_log import log_file, progress_line, verdicts
 
-    for path in lessons(NOTEBOOKS, options.lessons):
-        show(path.stem[:2])
+    found, passed = verdicts(), 0
+    numbers = {path.stem[:2] for path in lessons.find_lessons(lessons.NOTEBOOKS, options.lessons)}
+    titles = {id: title for id, title in lessons.exercise_titles().items() if id[:2] in numbers}
+    for id, title in titles.items():
+        print(progress_line(id, title, found))
+        passed += found.get(id) == "passed"
+    where = "your copies are in my/" if lessons.MY.is_dir() else "`course lab` makes your copies, in my/"
+    print(f"{passed} of {len(titles)} passed, by {log_file()}; {where}")
     return 0
 
 
 def grade(options: argparse.Namespace) -> int:
-    """Grade notebooks of other people: pages and tables with --out, one notebook into the terminal without."""
+    """Grade your copies in my/ into the terminal; or notebooks of other people, with --out into pages and tables."""
+    if not options.doctor:
+        look_at_submissions(options)
     os.environ["PYTHONSAFEPATH"] = (
         "1"  # workers import nothing from the folder where this is called: learners named what is in it
     )
-    if str(options.submissions).endswith(".ipynb") and options.out is None and not options.doctor:
+    if (options.mine or str(options.submissions).endswith(".ipynb")) and options.out is None and not options.doctor:
         from course_utils.grader.client import NoIsolation, begin
 
         with suppress(NoIsolation):  # said below, with what to do
@@ -120,8 +108,34 @@ def grade(options: argparse.Namespace) -> int:
     return run_grade(options)
 
 
+def look_at_submissions(options: argparse.Namespace) -> None:
+    """Find out whether the learner's own copies are meant, and raise `ValueError` for what cannot be read or written."""
+    given = Path(options.submissions or lessons.MY)
+    options.mine = (options.submissions in (None, "my") and not given.is_dir()) or given.resolve() == lessons.MY.resolve()
+    options.mine = options.mine and options.to == "files" and options.out is None
+    options.isolation = options.isolation or ("none" if options.mine else "full")  # one's own code runs in Jupyter, too
+    if options.mine:
+        options.submissions = str(lessons.MY)
+        if not any(lessons.MY.glob("[0-9][0-9]_*.ipynb")):
+            raise ValueError(
+                f"nothing to grade: {lessons.MY} holds no copy of a lesson, `course lab` makes them; "
+                "other notebooks: `course grade ONE.ipynb` or `course grade SUBMISSIONS --out DIR`"
+            )
+    elif not given.exists():
+        raise ValueError(f"{given} is not there; give a notebook, a zip, or a folder that holds either")
+    elif options.to == "files" and options.out is None and given.suffix != ".ipynb":
+        raise ValueError(f"say where the grades of {given} shall go: --out DIR")
+    must_be_folder(options.checks, "--checks")
+    can_be_made(options.out, "--out", folder=options.to == "files")
+    numbers = sorted({id[:2] for id in lessons.exercise_titles()})
+    for name in options.lessons or ():
+        if name.zfill(2) not in numbers:
+            raise unknown("lesson", name, numbers)
+
+
 def export(options: argparse.Namespace) -> int:
     """Write the course for another grader: gradescope, actions, nbgrader, otter."""
+    must_be_folder(options.checks, "--checks")
     from course_utils.tools.export import export as run_export
 
     return run_export(options)
@@ -129,6 +143,7 @@ def export(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """Measure beside other libraries: training, or grading; print seconds, memory, accuracy and their ratios."""
+    can_be_made(options.json, "--json", folder=False)
     if options.what == "grading":
         from course_utils.tools.grading_bench import bench as run_bench
 
@@ -146,6 +161,41 @@ def sweep(options: argparse.Namespace) -> int:
     return 0
 
 
+def kit(options: argparse.Namespace) -> int:
+    """Put everything on a stick for a room without internet, for other systems too."""
+    from course_utils.tools.kit import kit as make_kit
+
+    return make_kit(options)
+
+
+def site(options: argparse.Namespace) -> int:
+    """Build the course's site, with pictures, folded answers and the library's reference, into build/site."""
+    from course_utils.tools.site import site as build_site
+
+    return build_site(options)
+
+
+def board(options: argparse.Namespace) -> int:
+    """Show on one page where the room is stuck, from learners who have agreed with `course join`."""
+    from course_utils.tools.board.command import board as show
+
+    return show(options)
+
+
+def join(options: argparse.Namespace) -> int:
+    """Let the instructor's board see your verdicts; without an address, show what is sent now."""
+    from course_utils.tools.board.command import join as run_join
+
+    return run_join(options)
+
+
+def leave(options: argparse.Namespace) -> int:
+    """Send no verdicts any more, and ask the board to forget you."""
+    from course_utils.tools.board.command import leave as run_leave
+
+    return run_leave(options)
+
+
 def choose_profile(options: argparse.Namespace) -> None:
     """Put `--profile` and `--data` where the course reads them, here and in the kernels."""
     if options.profile:
@@ -154,115 +204,43 @@ def choose_profile(options: argparse.Namespace) -> None:
         if settings().profile != "full":
             raise ValueError("--data is for the profile full; add --profile full")
         folder = Path(options.data).expanduser()
+        if options.data not in DATA_SETS and not folder.is_dir():
+            raise unknown("data set or folder", options.data, DATA_SETS)
         os.environ["COURSE_DATA"] = str(folder.resolve()) if folder.exists() else options.data
-
-
-# ----------------------------------------------------------------------------------------------- running a notebook
-
-
-@dataclass
-class Run:
-    """One notebook run from top to bottom: the verdict of each exercise, and what went wrong."""
-
-    lesson: str
-    seconds: float = 0.0
-    verdicts: dict[str, str] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        verdicts = "  ".join(f"{id} {verdict}" for id, verdict in self.verdicts.items())
-        return "\n    ".join([f"{self.lesson:<36} {self.seconds:5.1f} s  {verdicts}", *self.faults])
-
-
-def run_notebook(path: Path) -> Run:
-    """Run the notebook at `path`; its verdicts are appended to the file that `COURSE_GRADES` names, if it names one."""
-    from course_utils.checks.progress import verdicts
-    from course_utils.tools.authoring import environment
-
-    target = BUILD / path.parent.name / path.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        grades = Path(scratch) / "grades.jsonl"
-        try:
-            with environment(COURSE_GRADES=str(grades), TQDM_DISABLE="1"):
-                faults = fault_of(path, target)
-        finally:  # also when stopped by hand
-            unwritten = pass_on(grades)
-        found = verdicts(grades)
-    silent = [] if faults else [id for id in exercises_of(path) if id not in found]
-    if silent:
-        faults = [f"no verdict on {', '.join(silent)}: is there a check cell, and is it run?"]
-    return Run(path.stem, time.monotonic() - started, found, faults + unwritten)
-
-
-def pass_on(grades: Path) -> list[str]:
-    """Append the verdicts in `grades` to the file of the user's `COURSE_GRADES`; why that failed in a line, or nothing."""
-    from course_utils.checks.progress import append
-
-    wanted = os.environ.get("COURSE_GRADES")
-    if not wanted or not grades.exists():
-        return []
-    try:
-        for line in grades.read_text(encoding="utf-8").splitlines():
-            append(Path(wanted), line)
-    except OSError as error:
-        return [
-            f"the verdicts could not be appended to COURSE_GRADES={wanted} ({error.strerror}): name a file that you may write"
-        ]
-    return []
-
-
-def fault_of(path: Path, target: Path) -> list[str]:
-    """Run the notebook at `path` into `target`; what stopped it in a line or two, or nothing."""
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    from course_utils.tools.kernels import PatientKernelManager
-
-    try:
-        papermill.execute_notebook(
-            path,
-            target,
-            cwd=path.parent,
-            kernel_name="python3",
-            progress_bar=False,
-            execution_timeout=600,
-            extra_arguments=["--IPKernelApp.log_level=40"],
-            kernel_manager_class=PatientKernelManager,
-        )
-    except PapermillExecutionError as error:
-        where = line_in("\n".join(error.traceback)) or "    " + error.source.splitlines()[0]
-        return [f"cell [{error.exec_count}] stopped with {error.ename}: {error.evalue}", where]
-    except Exception as error:
-        return [f"it stopped with {type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"]
-    return []
-
-
-def line_in(traceback: str) -> str:
-    """The line of the cell at which IPython's traceback points first, or nothing."""
-    found = re.search(r"^-+> *(\d+) (.*)$", re.sub(r"\x1b\[[\d;]*m", "", traceback), re.MULTILINE)
-    return f"    line {found[1]}: {found[2].strip()}" if found else ""
-
-
-def exercises_of(path: Path) -> list[str]:
-    """The ids of the exercises of a lesson: those that have a check, and those that its notebook sets."""
-    import nbformat
-
-    from course_utils.checks import all_checks
-
-    cells = nbformat.read(path, as_version=4).cells
-    cells = [cell for cell in cells if "exercise" in cell.metadata.get("tags", [])]
-    set_here = re.findall(r"^# Exercise (\S+)", "\n".join(cell.source for cell in cells), re.MULTILINE)
-    return sorted({id for id in all_checks() if id.startswith(path.stem[:2] + ".")} | set(set_here))
 
 
 # ------------------------------------------------------------------------------------------------------ command line
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse with a guess at what a mistyped command was to be."""
+
+    def error(self, message: str) -> NoReturn:
+        typed = next((word for word in sys.argv[1:] if f"'{word}'" in message), "")
+        names = [name for action in self._actions if isinstance(action.choices, dict) for name in action.choices]
+        near = difflib.get_close_matches(typed, names, n=1, cutoff=0.6)
+        super().error(message + (f"; did you mean `course {near[0]}`?" if near else ""))
+
+
+class Version(argparse.Action):
+    """`--version`: of the course, and of the Python that runs it."""
+
+    def __init__(self, option_strings: list[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version of the course and end")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        try:
+            number = version("fine-tuning-course")
+        except PackageNotFoundError:
+            number = "not installed"
+        print(f"course {number}, Python {sys.version.split()[0]}")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="course", description="Fine-tuning pretrained CNNs: run, build and check the course.")
-    commands = main.add_subparsers(required=True, metavar="COMMAND")
+    main = Parser(prog="course", description="Fine-tuning pretrained CNNs: open, run, build and check the course.")
+    main.add_argument("--version", action=Version)
+    commands = main.add_subparsers(metavar="COMMAND")
 
     def add(command: Callable[[argparse.Namespace], int]) -> Callable[..., Any]:
         one = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
@@ -270,6 +248,8 @@ def parser() -> argparse.ArgumentParser:
         return one.add_argument
 
     add(lab)
+    argument = add(update)
+    argument("--only-my", action="store_true", help="fetch nothing: renew the copies in my/ from the lessons that are here")
     for command in (run, build, doctor, progress):
         argument = add(command)
         if command is not doctor:
@@ -279,10 +259,14 @@ def parser() -> argparse.ArgumentParser:
             argument("--data", help="for the profile full: eurosat, pets, flowers102 or a folder of class folders")
         if command is run:
             argument("--solutions", action="store_true", help="the notebooks with answers")
+            argument("--fresh", action="store_true", help="the lessons as shipped, even where my/ has copies")
         if command is build:
             argument("--again", action="store_true", help="also lessons whose source has not changed")
+    add(site)
     add_bench(add)
     add_grading(add)
+    add_kit(add)
+    add_board(add)
     argument = add(sweep)
     argument("table", choices=TABLES, help="which table of data/sweeps")
     argument("--scheduler", metavar="URL", help="train on the workers of this dask scheduler, such as tcp://host:8786")
@@ -291,19 +275,29 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
-TABLES = ("freezing", "keras_twin", "sizes", "two_phases")  # modules of `experiments`
+def add_kit(add: Callable) -> None:
+    argument = add(kit)
+    argument("folder", metavar="DIR", help="the stick, or a folder to copy onto it; the same command again goes on there")
+    systems, pythons = ("linux", "linux-arm64", "windows", "macos"), ("3.11", "3.12", "3.13", "3.14")
+    argument("--platform", nargs="+", choices=systems, help="for which systems (default: this one)")
+    argument("--python", nargs="+", choices=pythons, help="for which Pythons (default: this one)")
+    argument("--cpu", action="store_true", help="on Linux PyTorch without CUDA: 3 GB less, and no GPU")
+
+
+DATA_SETS = ("eurosat", "pets", "flowers102")  # of `data.NAMED`
+TABLES = ("freezing", "keras_twin", "rates", "sizes", "two_phases")  # modules of `experiments`
 LEVELS = ("full", "basic", "none")
 
 
 def add_grading(add: Callable) -> None:
     argument = add(grade)
-    argument("submissions", nargs="?", metavar="SUBMISSIONS", help="a notebook, a zip, or a folder of them")
+    argument("submissions", nargs="?", metavar="SUBMISSIONS", help="a notebook, a zip, or a folder of them (default: my/)")
     argument("--out", metavar="DIR", help="where pages and tables go; the same command again continues there")
     argument("--jobs", type=positive, metavar="N", help="worker processes (default: what cores and memory allow)")
     argument("--seed", metavar="S", help="draw the same questions as an earlier run (default: a new secret one)")
     argument("--checks", metavar="DIR", help="a folder with hidden checks")
     argument("--lessons", nargs="+", metavar="NN", help="what was asked for (default: whatever was handed in)")
-    argument("--isolation", choices=LEVELS, default="full", help="what the sandbox must give (default: full)")
+    argument("--isolation", choices=LEVELS, help="what the sandbox must give (default: full; for my/ none)")
     argument("--scheduler", metavar="URL", help="grade on the workers of this dask scheduler, such as tcp://host:8786")
     argument("--to", choices=("files", "gradescope", "actions"), default="files", help="write for a platform instead")
     argument("--doctor", action="store_true", help="show which layers of the sandbox work here and how to get the rest")
@@ -311,6 +305,21 @@ def add_grading(add: Callable) -> None:
     argument("out", metavar="OUT", help="the zip or folder to write; must not be there yet")
     argument("--to", choices=("gradescope", "actions", "nbgrader", "otter"), required=True, help="whose grader")
     argument("--checks", metavar="DIR", help="a folder with hidden checks, for gradescope")
+
+
+def add_board(add: Callable) -> None:
+    argument = add(board)
+    argument("--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: this machine only)")
+    argument("--port", type=int, default=8765, metavar="N", help="the port (default: 8765)")
+    argument("--lessons", nargs="+", metavar="NN", help="show these only (default: all)")
+    argument("--folder", metavar="DIR", help="read a shared folder instead, for a room without a network of its own")
+    argument("--words", action="store_true", help="ask learners to send the sentences of the checks, too")
+    argument = add(join)
+    argument("where", nargs="?", metavar="ADDRESS", help="http://… as the instructor shows it, or a shared folder")
+    argument("key", nargs="?", metavar="KEY", help="the key that stands behind the address")
+    argument("--name", metavar="NAME", help="your name on the board (default: a made-up one)")
+    argument("--words", action="store_true", help="also send the sentence that a check prints")
+    add(leave)
 
 
 def add_bench(add: Callable) -> None:
@@ -338,6 +347,11 @@ def main(arguments: list[str] | None = None) -> int:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # some terminals have no ✓
     options, rest = parser().parse_known_args(arguments)
     options.rest = rest
+    if not hasattr(options, "command"):
+        if rest:
+            parser().error(f"unknown arguments {rest}")
+        parser().print_help()
+        return 0
     if rest and options.command is not lab:
         parser().error(f"unknown arguments {rest}; see `course {options.command.__name__} --help`")
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sys
 import urllib.error
 import urllib.request
 import warnings
@@ -16,11 +17,11 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
-from course_utils.profiles import HOME, PROFILES, Settings, cpu_count
+from course_utils.profiles import HOME, INSTALLED, PROFILES, WORK, Settings, cpu_count, restored
 
 LESSONS_WITH = {"resnet18": "all lessons but 05", "vgg16": "lesson 05"}
-SET_UP = f"run `python install.py` in {HOME}"
-RESTORE = "`git checkout data` brings it back"
+SET_UP = "install the course again, with pip" if INSTALLED else f"run `python install.py` in {HOME}"
+RESTORE = restored("data")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Finding:
 
 def examine(run: Settings) -> list[Finding]:
     """All findings about this machine for `run`, the settings of the active profile."""
-    findings = [python(), *pins(), *torches(), cores(), memory(), disk(), lessons()]
+    findings = [python(), *pins(), *torches(), cores(), memory(), disk(), *([] if INSTALLED else [lessons()])]
     if any(one.name.startswith(("packages", "torch")) and one.state == "missing" for one in findings):
         return findings  # no loader runs without them
     tiny = [*(our_weights(name) for name in LESSONS_WITH), tiny_pictures()]
@@ -62,15 +63,23 @@ def report(findings: list[Finding], profile: str) -> str:
 # ---------------------------------------------------------------------------------------------------- the programs
 
 
+OLDEST, NEWEST = (3, 11), (3, 14)  # install.py has the same
+
+
 def python() -> Finding:
-    return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        return Finding("Python", "warning", f"{text}; the course is tested with 3.11 to 3.14", f"take one of them and {SET_UP}")
+    return Finding("Python", "ok", text)
 
 
 def pins() -> list[Finding]:
-    """Whether the packages are those of `requirements.txt`."""
+    """Whether the packages are those of `requirements.txt`, what learners need; without a repository, in its ranges."""
+    if INSTALLED:
+        return [ranges()]
     lines = (HOME / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = dict(line.split("==") for line in lines if "==" in line)
-    found = {name: version_of(name) for name in wanted}
+    found = {name: version_of(name).split("+")[0] for name in wanted}  # without CUDA torch is 2.15.0+cpu
     absent = [name for name in wanted if not found[name]]
     other = [f"{name} {found[name]} for {wanted[name]}" for name in wanted if found[name] not in ("", wanted[name])]
     if absent:
@@ -78,6 +87,22 @@ def pins() -> list[Finding]:
     if other:
         return [Finding("packages", "warning", f"other versions than tested: {', '.join(other)}", SET_UP)]
     return [Finding("packages", "ok", f"all {len(wanted)} as in requirements.txt")]
+
+
+def ranges() -> Finding:
+    """Whether the packages that the host chose are in the ranges of the installed course."""
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(text) for text in metadata.requires("fine-tuning-course") or [] if "extra ==" not in text]
+    found = {one.name: version_of(one.name) for one in wanted}
+    other = [
+        f"{one.name} {found[one.name]} (asked for: {one.specifier})" if found[one.name] else f"no {one.name}"
+        for one in wanted
+        if not found[one.name] or not one.specifier.contains(found[one.name], prereleases=True)
+    ]
+    if other:
+        return Finding("packages", "warning", f"not what the course asks for: {', '.join(other)}", SET_UP)
+    return Finding("packages", "ok", f"all {len(wanted)} are of versions that the course runs with")
 
 
 def version_of(package: str) -> str:
@@ -146,9 +171,9 @@ def memory() -> Finding:
 
 
 def disk() -> Finding:
-    free = shutil.disk_usage(HOME).free / 1e9
+    free = shutil.disk_usage(WORK if WORK.exists() else HOME).free / 1e9
     if free < 1:
-        return Finding("disk", "warning", f"{free:.1f} GB free; saving may fail", f"make room on the disk of {HOME}")
+        return Finding("disk", "warning", f"{free:.1f} GB free; saving may fail", f"make room on the disk of {WORK}")
     return Finding("disk", "ok", f"{free:.0f} GB free")
 
 
@@ -245,29 +270,31 @@ def online() -> bool:
 
 def pictures_of_full(run: Settings) -> Finding:
     """The data set that the profile full would read, or, in the profile tiny, which of the named ones are here."""
-    from course_utils.data import FULL, NAMED, or_by_hand
+    from course_utils.data import NAMED, or_by_hand, pictures_here
 
-    here = [name for name, named in NAMED.items() if (FULL / named.folder).is_dir()]
-    if run.profile != "full":
-        text = f"here: {', '.join(here)}" if here else f"none here ({', '.join(NAMED)}); only the profile full needs one"
-        return Finding("data full", "ok" if here else "optional", text)
-    if run.data in NAMED and run.data not in here:
-        return absent(f"data {run.data}", f"about {NAMED[run.data].megabytes} MB", run, or_by_hand(NAMED[run.data]))
-    return opened(f"data {run.data}", lambda: read_pictures(run))
+    if run.profile == "full":
+        if run.data in NAMED and pictures_here(run.data) is None:
+            return absent(f"data {run.data}", f"about {NAMED[run.data].megabytes} MB", run, or_by_hand(NAMED[run.data]))
+        return opened(f"data {run.data}", lambda: read_pictures(run))
+    here = {name: found for name in NAMED if (found := pictures_here(name)) is not None}
+    words = [name if n == NAMED[name].pictures else f"{name} ({n:,} of {NAMED[name].pictures:,})" for name, n in here.items()]
+    text = f"here: {', '.join(words)}" if here else f"none here ({', '.join(NAMED)}); only the profile full needs one"
+    whole = any(found == NAMED[name].pictures for name, found in here.items())
+    return Finding("data full", "ok" if whole else "optional", text)
 
 
 def read_pictures(run: Settings) -> Finding:
     """How many pictures there are, and which of them lie, or nearly so, in two splits or two classes."""
     from course_utils.data import read_samples
-    from course_utils.folders import find_duplicates, near_duplicates
+    from course_utils.folders import find_duplicates, left_out_in_words, near_duplicates
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         split, classes, left_out = read_samples(run, download=False)
     notes = [*(str(one.message) for one in said), *find_duplicates(split)]
     notes += [f"{one} and {other} look alike and lie in two splits" for one, other in near_duplicates(split)]
-    out = f", {len(left_out)} files left out, such as {left_out[0]}" if left_out else ""
-    text = f"{sum(map(len, split.values())):,} pictures of {len(classes)} classes{out}"
+    out = left_out_in_words(left_out)
+    text = f"{sum(map(len, split.values())):,} pictures of {len(classes)} classes{', ' * bool(out)}{out}"
     if not notes:
         return Finding(f"data {run.data}", "ok", text)
     remedy = "`find_duplicates` and `near_duplicates` in course_utils/data.py name all; keep each picture in one place"

@@ -27,10 +27,10 @@ from torch import Tensor, nn
 import course_utils
 from course_utils import checks
 from course_utils.checks import Check, all_checks, check, lesson_module, lessons, progress, spec, verdict_of
-from course_utils.checks.progress import record, verdicts
 from course_utils.checks.spec import Result, Rng, close, failed, mismatch, partial, passed, plain, same
 from course_utils.errors import STUB
 from course_utils.profiles import HOME
+from course_utils.verdict_log import record, verdicts
 
 WRONG = [answer for id in CHECKS for answer in wrong(id)]
 RIGHT = [answer for id in CHECKS for answer in right(id)]

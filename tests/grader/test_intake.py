@@ -25,6 +25,7 @@ from course_utils.grader.intake.answers import blank_cells, names_made, read_ans
 from course_utils.grader.intake.archive import MB, Refused, Upload, read_all, read_submissions, safe_name, student_of
 from course_utils.grader.intake.notebook import cell_name, cells_of, without_cell_magics
 from course_utils.profiles import HOME
+from course_utils.tools.install_cell import install_cell
 
 LESSON, ID, FUNCTION = "03_freeze", "03.3", "what_moves"
 ANSWER = f"# Exercise {ID}\ndef {FUNCTION}(gradient, train_mode, in_optimizer):\n    return gradient, train_mode\n"
@@ -116,6 +117,17 @@ def test_an_answer_is_found_however_the_notebook_was_bent(bend):
     found = read_answers(blob_of(content))
     assert (found.lesson, list(found.answers)) == ("03", [ID])
     assert "return gradient, train_mode" in found.answers[ID]
+
+
+def test_the_cell_that_fetches_the_course_changes_nothing():
+    """A notebook of an older edition has none; no id or function of an exercise is in it."""
+    without, found = solved(), solved()
+    without["cells"] = [cell for cell in without["cells"] if cell.get("id") != "install"]
+    found["cells"] = list(without["cells"])
+    found["cells"].insert(1, {"cell_type": "code", "id": "install", "source": install_cell("https://github.com/a/b")})
+    one, other = read_answers(blob_of(found)), read_answers(blob_of(without))
+    assert (one.answers, one.flags, one.lesson) == (other.answers, other.flags, other.lesson)
+    assert one.answers == {ID: ANSWER}
 
 
 def test_of_several_cells_the_last_that_is_not_blank_counts():

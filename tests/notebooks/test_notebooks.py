@@ -13,7 +13,8 @@ from torch import Tensor
 
 from course_utils.models import fresh
 from course_utils.profiles import HOME
-from course_utils.tools import cli
+from course_utils.tools import lessons
+from course_utils.tools import run as run_lessons
 from course_utils.weights import get_weights
 from course_utils.worlds import picture
 
@@ -33,7 +34,7 @@ def unplugged(tmp_path, monkeypatch):
         os.environ.pop("MPLBACKEND", None)
         os.environ["TORCH_HOME"] = str(tmp_path / "torch")
         os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
-        monkeypatch.setattr(cli, "BUILD", tmp_path / "build")
+        monkeypatch.setattr(lessons, "BUILD", tmp_path / "build")
         yield
 
 
@@ -46,7 +47,7 @@ def exercises(path: Path) -> list[str]:
 
 def run(path: Path) -> None:
     """Run the notebook; everything is to do, and nothing is wrong."""
-    done = cli.run_notebook(path)
+    done = run_lessons.run_notebook(path)
     assert done.faults == [], str(done)
     assert done.verdicts == dict.fromkeys(exercises(path), "to do")
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nbclient.exceptions import CellExecutionError
 
 from course_utils.errors import STUB
+from course_utils.tools import address as address_module
 from course_utils.tools import authoring
 from course_utils.tools.authoring import blank, build, environment, read_source, solution_of
 
@@ -129,7 +130,7 @@ def test_the_learner_sees_no_answer(lesson):
     path = lesson()
     assert "secret" in sources(solution_of(read_source(path), path.stem))
     assert "secret" not in sources(learners(path))
-    assert [cell.id for cell in learners(path).cells] == [
+    assert [cell.id for cell in learners(path).cells if cell.id != "install"] == [
         cell.id for cell in read_source(path).cells if cell.id != "03_freeze-06"
     ]
 
@@ -141,7 +142,7 @@ def test_the_learner_sees_no_answer(lesson):
 def test_whatever_stands_between_the_marks_goes(lesson, lines, indent):
     body = "\n".join(" " * indent + line for line in ["### BEGIN SOLUTION", *lines, "### END SOLUTION", "after = 2"])
     path = lesson(text=f'# %% [markdown]\n# # T\n\n# %% tags=["exercise"]\n# Exercise 03.1\nbefore = 1\n{body}\n')
-    text = learners(path).cells[1].source
+    text = learners(path).cells[2].source
     assert (
         text == f'# Exercise 03.1\nbefore = 1\n{" " * indent}raise NotImplementedError("Your turn.")\n{" " * indent}after = 2'
     )
@@ -176,16 +177,60 @@ def test_exercises_and_checks_name_their_exercise(lesson, old, new):
         read_source(lesson(text=SOURCE.replace(old, new)))
 
 
-def test_links_between_the_lessons(lesson):
+@pytest.fixture
+def published(monkeypatch):
+    """Publishes the course somewhere else: `published("https://example.org/course")`."""
+
+    def put(address: str) -> None:
+        monkeypatch.setattr(address_module, "repository_address", lambda: address)
+        monkeypatch.setattr(authoring, "repository_address", lambda: address)
+
+    return put
+
+
+def test_links_between_the_lessons(lesson, published):
+    published("https://github.com/owner/course")
     lesson("02_replace")
     path, last = lesson(), lesson("04_train")
     assert learners(path).cells[0].source.splitlines()[-1] == (
         "[← 02_replace](02_replace.ipynb) · [solution](../solutions/03_freeze.ipynb) · [04_train →](04_train.ipynb)"
+        " · [Open in Colab](https://colab.research.google.com/github/owner/course/blob/main/notebooks/03_freeze.ipynb)"
     )
     title = solution_of(read_source(last), "04_train").cells[0].source
     assert (
         title.splitlines()[-1] == "[← 03_freeze](03_freeze.ipynb) · [the lesson without answers](../notebooks/04_train.ipynb)"
     )
+
+
+def test_colab_is_offered_where_it_can_open_the_repository(lesson, published):
+    path = lesson()
+    published("https://codeberg.org/owner/course")
+    assert learners(path).cells[0].source.splitlines()[-1] == "[solution](../solutions/03_freeze.ipynb)"
+
+
+def test_the_first_code_cell_fetches_the_course(lesson, published):
+    """In both notebooks, and in no source: the measures of a lesson are those of its source."""
+    published("https://github.com/owner/course")
+    path = lesson()
+    source = read_source(path)
+    for built in (solution_of(source, path.stem), blank(source, path.stem)):
+        first, second = [cell for cell in built.cells if cell.cell_type == "code"][:2]
+        assert (first.id, first.metadata.tags) == ("install", ["install"])
+        assert "git+https://github.com/owner/course" in first.source
+        assert second.metadata.tags == ["setup"]
+        nbformat.validate(built)
+    assert not any(cell.id == "install" for cell in source.cells)
+    with pytest.raises(ValueError, match=r"tags \['install'\] are unknown"):
+        read_source(lesson(text=SOURCE.replace('["setup"]', '["install"]')))
+
+
+def test_a_new_address_makes_a_lesson_stale(lesson, published):
+    path, found = lesson(), set()
+    for host in ("github.com", "codeberg.org"):  # with a link to Colab and without one
+        for owner in ("owner", "other"):
+            published(f"https://{host}/{owner}/course")
+            found.add(authoring.fingerprint(path))
+    assert len(found) == 4
 
 
 def test_a_new_neighbour_makes_a_lesson_stale(lesson):

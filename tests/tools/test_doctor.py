@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from course_utils.data import read_samples
+from course_utils.data import NAMED, read_samples
 from course_utils.images import read_picture
 from course_utils.profiles import HOME, PROFILES, Settings
 from course_utils.tools import cli, doctor
@@ -109,9 +110,39 @@ def test_other_packages_than_pinned(monkeypatch, versions, state, text):
     assert "python install.py" in found.remedy
 
 
+def test_torch_without_cuda_is_the_pinned_one(monkeypatch):
+    real = doctor.version_of
+    monkeypatch.setattr(doctor, "version_of", lambda name: real(name).split("+")[0] + "+cpu" * (name == "torch"))
+    assert [one.state for one in doctor.pins()] == ["ok"]
+
+
+@pytest.mark.parametrize("version", [(3, 10, 1), (3, 15, 0)])
+def test_a_python_that_the_course_is_not_tested_with(monkeypatch, version):
+    assert doctor.python().state == "ok"
+    monkeypatch.setattr(sys, "version_info", version)
+    found = doctor.python()
+    assert found.state == "warning"
+    assert found.text.endswith("; the course is tested with 3.11 to 3.14")
+
+
+def pins_of(name: str) -> list[str]:
+    return [line for line in (HOME / name).read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+
+
 def test_every_line_of_the_requirements_is_an_exact_pin():
-    lines = (HOME / "requirements.txt").read_text().splitlines()
-    assert all("==" in line or line == "-e ." for line in lines)
+    assert all("==" in line or line == "-e ." for line in pins_of("requirements.txt"))
+    assert all("==" in line or line == "-r requirements.txt" for line in pins_of("requirements-dev.txt"))
+
+
+def test_learners_need_nothing_that_only_tests_import():
+    learners, testers = ({line.split("==")[0] for line in pins_of(f"requirements{end}.txt")} for end in ("", "-dev"))
+    assert not learners & testers
+    assert not learners & {"pytest", "mypy", "ruff", "hypothesis", "distributed", "nbval", "timm"}
+
+
+def test_the_sample_on_the_first_page_has_the_number_of_packages():
+    (said,) = re.findall(r"all (\d+) as in requirements\.txt", (HOME / "README.md").read_text(encoding="utf-8"))
+    assert int(said) == len([line for line in pins_of("requirements.txt") if "==" in line])
 
 
 # ---------------------------------------------------------------------------------------------------- the machine
@@ -224,6 +255,20 @@ def test_a_truncated_picture_of_the_small_set_is_shown_in_the_words_of_the_loade
     assert found.text == words_of(lambda: read_picture(path)) + ": no lesson that trains can run"
 
 
+def test_an_installed_course_asks_for_ranges_and_not_for_our_pins(monkeypatch):
+    """Colab has its own versions; a repository's lessons are not looked for either."""
+    monkeypatch.setattr(doctor, "INSTALLED", True)
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["torch>=2.9", "numpy>=2.0", 'msgpack>=99; extra == "lab"'])
+    assert doctor.pins() == [Finding("packages", "ok", "all 2 are of versions that the course runs with")]
+    assert "lessons" not in states(doctor.examine(TINY))
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["torch>=99", "no-such-package>=1"])
+    (found,) = doctor.pins()
+    assert found.state == "warning"
+    assert found.text == (
+        f"not what the course asks for: torch {doctor.version_of('torch')} (asked for: >=99), no no-such-package"
+    )
+
+
 def test_notebooks_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "HOME", tmp_path)
     (tmp_path / "solutions").mkdir()
@@ -255,8 +300,34 @@ def test_downloads_do_not_matter_in_the_profile_tiny(data):
     found = doctor.pictures_of_full(TINY)
     assert found.state == "optional"
     assert found.text == "none here (eurosat, pets, flowers102); only the profile full needs one"
-    (data / "full" / "eurosat").mkdir(parents=True)
-    assert doctor.pictures_of_full(TINY) == Finding("data full", "ok", "here: eurosat")
+
+
+def test_an_empty_folder_or_half_an_archive_is_no_data_set(data):
+    """What a download left that was cut off, by an earlier edition of the course or by a power cut."""
+    (data / "full" / "flowers-102").mkdir(parents=True)
+    (data / "full" / "eurosat").mkdir()
+    (data / "full" / "eurosat" / "EuroSAT.zip").write_bytes(b"half of it")
+    assert doctor.pictures_of_full(TINY).state == "optional"
+    assert doctor.pictures_of_full(TINY).text.startswith("none here (eurosat, pets, flowers102)")
+    found = doctor.pictures_of_full(FULL)
+    assert (found.state, found.name) == ("missing", "data eurosat")
+    assert found.text.startswith("not here, and this machine is offline")
+
+
+def test_half_a_data_set_is_not_praised(data, plant, monkeypatch):
+    plant(data / "full" / "eurosat" / "2750", {"Forest": 5, "River": 5}, suffix=".jpg")
+    (data / "full" / "oxford-iiit-pet" / "images").mkdir(parents=True)
+    (data / "full" / "oxford-iiit-pet" / "annotations").mkdir()
+    text = "here: eurosat (10 of 27,000), pets (0 of 7,349)"
+    assert doctor.pictures_of_full(TINY) == Finding("data full", "optional", text)
+    for name in ("eurosat", "pets"):
+        run = replace(FULL, data=name)
+        found = doctor.pictures_of_full(run)
+        assert found.state == "missing"
+        assert found.text == words_of(lambda run=run: read_samples(run, download=False))
+        assert found.remedy.startswith("delete it to have it downloaded again")
+    monkeypatch.setitem(NAMED, "eurosat", NAMED["eurosat"]._replace(pictures=10))
+    assert doctor.pictures_of_full(TINY) == Finding("data full", "ok", "here: eurosat, pets (0 of 7,349)")
 
 
 def test_without_network_the_profile_full_says_what_to_copy_where(data):
@@ -319,7 +390,8 @@ def test_a_folder_of_ones_own(mine):
     root, run = mine
     assert doctor.pictures_of_full(run) == Finding(f"data {root}", "ok", "8 pictures of 2 classes")
     (root / "cat" / "notes.txt").touch()
-    text = "8 pictures of 2 classes, 1 files left out, such as mine/cat/notes.txt: not a picture by its name"
+    (root / "cat" / ".DS_Store").touch()
+    text = "8 pictures of 2 classes, left out 1 file: mine/cat/notes.txt (not a picture by its name)"
     assert doctor.pictures_of_full(run) == Finding(f"data {root}", "ok", text)
     shutil.rmtree(root / "dog")
     found = doctor.pictures_of_full(run)
@@ -369,11 +441,11 @@ def test_warnings_of_the_loaders_are_shown(mine):
     assert "the classes are the outer folders (2019, 2020)" in found.text
 
 
-def test_half_a_download(data, reached):
-    (data / "full" / "eurosat").mkdir(parents=True)
+def test_half_a_download(data, reached, plant):
+    plant(data / "full" / "eurosat" / "2750", {"Forest": 3}, suffix=".jpg")
     found = doctor.pictures_of_full(FULL)
     assert found.state == "missing"
-    assert found.text == f"{data / 'full' / 'eurosat'} holds 0 of the 27,000 pictures of the data set 'eurosat'"
+    assert found.text == f"{data / 'full' / 'eurosat'} holds 3 of the 27,000 pictures of the data set 'eurosat'"
     assert found.remedy.startswith("delete it to have it downloaded again (about 90 MB), copy it from a machine that has it")
     assert not reached, "the doctor downloads nothing"
 

@@ -1,4 +1,4 @@
-"""The log of verdicts: one JSON line each, in the file named by `COURSE_GRADES`, else in `.course/` of the course folder."""
+"""The log of verdicts: one JSON line each, in the file named by `COURSE_GRADES`, else in `.course/` of the folder `WORK`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from course_utils.profiles import HOME
+from course_utils.reporting import LOG, report
 
 
 def log_file() -> Path:
-    return Path(os.environ.get("COURSE_GRADES") or HOME / ".course" / "grades.jsonl")
+    return Path(os.environ.get("COURSE_GRADES") or LOG)
 
 
 def record(id: str, verdict: str, why: str) -> None:
     """Append one verdict to the log; a log that cannot be written is no reason to stop a lesson."""
     with suppress(OSError):
         append(log_file(), json.dumps({"exercise": id, "verdict": verdict, "why": why}))
+        report()  # to the instructor's board, if this learner has joined one
 
 
 def append(path: Path, line: str) -> None:
@@ -43,3 +44,8 @@ def verdicts(path: Path | None = None) -> dict[str, str]:
         except (ValueError, KeyError, TypeError):
             continue  # half a line, from a crash
     return found
+
+
+def progress_line(id: str, title: str, found: dict[str, str]) -> str:
+    """One line about an exercise, whose verdict is in `found` if it was ever checked."""
+    return f"{'✓' if found.get(id) == 'passed' else '·'} {id}  {title:<40} {found.get(id, 'to do')}"
