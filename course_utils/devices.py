@@ -25,6 +25,10 @@ def device_of(model: nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
+def is_asynchronous(device: torch.device) -> bool:
+    return device.type in ASYNCHRONOUS
+
+
 # ----------------------------------------------------------------------------------------------------------- precision
 
 
@@ -102,7 +106,7 @@ def to_device(inputs: Inputs, device: torch.device) -> Inputs:
 
 def pinned_for(device: torch.device, tensor: Tensor) -> Tensor:
     """`tensor` where `device` can fetch it by itself."""
-    return tensor.pin_memory() if device.type in ASYNCHRONOUS else tensor
+    return tensor.pin_memory() if is_asynchronous(device) else tensor
 
 
 def prefetched(batches: Iterable[tuple[Inputs, Tensor]], device: torch.device) -> Iterator[tuple[Inputs, Tensor]]:
@@ -110,7 +114,7 @@ def prefetched(batches: Iterable[tuple[Inputs, Tensor]], device: torch.device) -
 
     Labels stay where they are, since they are looked at before they are copied.
     """
-    if device.type not in ASYNCHRONOUS:
+    if not is_asynchronous(device):
         for images, labels in batches:
             yield to_device(images, device), labels
         return
@@ -149,7 +153,7 @@ class Arriving:
     """
 
     def __init__(self, *numbers: Tensor):
-        away = [number.device for number in numbers if number.device.type in ASYNCHRONOUS]
+        away = [number.device for number in numbers if is_asynchronous(number.device)]
         self.numbers = [number.detach().to("cpu", non_blocking=True) for number in numbers] if away else numbers
         self.copied = torch.accelerator.current_stream(away[0]).record_event() if away else None
 
