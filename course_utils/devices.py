@@ -39,16 +39,22 @@ def mixed_precision(on: nn.Module | torch.device | str, precision: str = "auto")
             history = fit(model, data.train, data.val, optimizer, epochs=10)
 
     It is torch's own `autocast`, and holds for all that runs inside: `fit`, `evaluate`, `sweep`, `lr_range_test`, a loop of
-    your own. Weights, gradients, statistics, losses and checkpoints stay in float32, so nothing is scaled, and what was
-    trained inside goes on outside. Three digits of each product are left: losses differ in the third one.
+    your own. Weights, gradients, statistics, losses and checkpoints stay in float32. So nothing has to be scaled, and what
+    was trained inside goes on outside. Products keep three digits.
 
-    Between two steps `torch.autocast` itself would keep the bfloat16 copies of the weights that learn, and go on computing
-    with weights of the first step. This one makes them anew in each.
+    It is a context, and no argument of each of these: a precision belongs to all of a training. Two steps under
+    `torch.autocast` itself compute with the same weights, since it keeps copies of them until its block ends. This one makes
+    them anew in each step.
+
+    Larger pictures gain more, and more still with the channels of each pixel side by side. That is a matter of the model,
+    and changes none of its values; do it first, before it is split:
+
+        model.to(memory_format=torch.channels_last)
 
     Args:
         on: the model that is trained, or the device that it is on.
-        precision: "auto" takes bfloat16 where the device computes in it itself, else float32, as a processor that has to
-            imitate bfloat16 is slower with it; "bfloat16" takes it anyway; "float32" also ends a context around this one.
+        precision: "auto" takes bfloat16 where the device computes in it itself, else float32, since a processor that imitates
+            bfloat16 is slower with it; "bfloat16" takes it anyway, with a warning there; "float32" ends a context around it.
 
     Raises:
         ValueError: for another precision.

@@ -71,7 +71,7 @@ def train_one_epoch(
     Raises:
         TypeError: if a batch, or what the model returns, has another form.
         ValueError: if nothing learns, the loader is empty, a label stands for no output, the loss is not one number or has
-            no gradient, or batch norm cannot learn from a batch of one picture.
+            no gradient, batch norm cannot learn from a batch of one picture, or a `torch.autocast` keeps old weights.
         FloatingPointError: if the loss is not finite, before the step; the message names batch and learning rates.
     """
     check_learns(model)
@@ -173,6 +173,8 @@ def fit(
         best = {}
         fit(model, train, val, optimizer, epochs=10, after_epoch=keep_best)
         model.load_state_dict(best["weights"])
+
+    `with mixed_precision(model):` around it trains in bfloat16 where the machine is faster with it.
 
     Args:
         train_loader, val_loader, loss_function: as for `train_one_epoch` and `evaluate`.

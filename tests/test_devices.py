@@ -299,14 +299,18 @@ def test_auto_is_bfloat16_where_the_processor_computes_in_it(monkeypatch, flags,
     if native:
         mixed_precision("cpu", "bfloat16")
     else:
-        with pytest.warns(UserWarning, match=r"this machine \(cpu\) imitates bfloat16, which takes longer .* 'auto' would take"):
+        with pytest.warns(
+            UserWarning, match=r"this machine \(cpu\) imitates bfloat16, which takes longer .* 'auto' would take"
+        ):
             mixed_precision("cpu", "bfloat16")
 
 
 @pytest.mark.parametrize("native", [False, True])
 def test_auto_asks_torch_about_a_gpu(monkeypatch, native):
     asked = []
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(including_emulation) or native)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(including_emulation) or native
+    )
     assert devices.has_bfloat16(torch.device("cuda")) == native
     assert asked == [False]
     assert not devices.has_bfloat16(torch.device("mps"))
@@ -344,7 +348,9 @@ def test_a_context_that_would_go_on_with_old_weights_is_refused(small_net, batch
     model = small_net()
     optimizer = sgd(model)
     with torch.autocast("cpu", torch.bfloat16):
-        with pytest.raises(ValueError, match=r"goes on with the weights of the first one.*take `with mixed_precision\(model\):`"):
+        with pytest.raises(
+            ValueError, match=r"goes on with the weights of the first one.*take `with mixed_precision\(model\):`"
+        ):
             fit(model, batches, batches, optimizer, epochs=1)
         evaluate(model, batches)
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
