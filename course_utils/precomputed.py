@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from course_utils import feature_store
+from course_utils.devices import mixed_precision
 from course_utils.equivalence import config_of, difference, is_alone, memory_of, same, sample, why_not_fixed
 from course_utils.feature_store import Features, keep, plan_for, store, stored
 from course_utils.fingerprint import Unrecognised, fingerprint
@@ -55,11 +56,12 @@ class FeatureLoader(DataLoader):
     dataset: Features
 
     def __init__(self, features: Features, loader: DataLoader, frozen: nn.Module):
+        features.move_to(device_of(frozen))
         super().__init__(
             features,
             batch_sampler=loader.batch_sampler,
             collate_fn=_as_it_is,
-            pin_memory=loader.pin_memory,
+            pin_memory=loader.pin_memory and features.device.type == "cpu",
             generator=loader.generator,
         )
         self.made_by: Witness | None = Witness(frozen, loader)
@@ -98,8 +100,8 @@ class Witness:
         self.before, self.samples, self.hooks = _identities(frozen), Samples(frozen), hooks_of(frozen)
 
     def run(self) -> Sequence[Tensor]:
-        """What the frozen part makes of the one picture, now."""
-        with preserve_rng_state(), torch.inference_mode():
+        """What the frozen part makes of the one picture, now, in float32 wherever that is asked."""
+        with preserve_rng_state(), torch.inference_mode(), mixed_precision(self.frozen, "float32"):
             made = self.frozen(self.image.clone())
         return [made] if isinstance(made, Tensor) else list(made)
 

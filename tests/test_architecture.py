@@ -22,6 +22,7 @@ LEFT_TO_RIGHT = (
         "progress_bar",
         "profiles",
         "reporting",
+        "devices",
         "worlds",
         "far_worlds",
         "fields",
