@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from course_utils import feature_store
-from course_utils.devices import mixed_precision
+from course_utils.devices import has_bfloat16, mixed_precision
 from course_utils.equivalence import config_of, difference, is_alone, memory_of, same, sample, why_not_fixed
 from course_utils.feature_store import Features, keep, plan_for, store, stored
 from course_utils.fingerprint import Unrecognised, fingerprint
@@ -203,7 +203,7 @@ def precompute(
     with ONE_AT_A_TIME, preserve_rng_state():
         _check(loader, views)
         _check_frozen(frozen, loader)
-        way = (fastest if _is_worth_it(frozen, loader, views) else None, _autocast(device_of(frozen)))
+        way = fastest if _is_worth_it(frozen, loader, views) else None
         made_of = (loader.dataset, loader.collate_fn, views, half, device_of(frozen).type, way)
         folder, why_not = _folder_for(cache, frozen, *made_of)
         features = stored(folder, memory_gb) if folder else None
@@ -343,21 +343,11 @@ def _first(loader: DataLoader, count: int) -> Tensor:
     return _batch(loader.collate_fn([loader.dataset[i] for i in range(count)]))[0]
 
 
-def _autocast(device: torch.device) -> torch.dtype | None:
-    """The type of numbers of a `torch.autocast` around this, if there is one."""
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
-
-
 def _precision(device: torch.device, half: bool) -> torch.autocast:
-    """Half precision where it was asked for and the machine is faster in it."""
+    """Half precision where it was asked for and the machine is faster in it; else none, whatever is around this."""
     if device.type == "cuda":
         return torch.autocast("cuda", torch.float16, enabled=half)
-    return torch.autocast(device.type, torch.bfloat16, enabled=half and has_native_bfloat16(device))
-
-
-def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether the processor computes in bfloat16 by itself; where it does not, bfloat16 takes three times as long."""
-    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=half and has_bfloat16(device))
 
 
 def _run(

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from course_utils import inference, precomputed
+from course_utils.devices import mixed_precision
 from course_utils.equivalence import same
 from course_utils.finetune import freeze, unfreeze
 from course_utils.fx_split import split_frozen
@@ -199,19 +200,22 @@ def test_features_of_another_way_are_not_found_again(ready, monkeypatch, tmp_pat
         assert ("found again" in capsys.readouterr().out) == again
 
 
-def test_features_made_in_half_precision_around_it_are_others(ready, tmp_path, capsys):
+@pytest.mark.filterwarnings("ignore:this machine:UserWarning")  # one that imitates bfloat16
+def test_precision_around_it_does_not_reach_the_features(ready, tmp_path, capsys):
     frozen = split_frozen(ready[0]).frozen
-    precompute(frozen, ready[2], cache=tmp_path)
-    with torch.autocast("cpu", torch.bfloat16):
+    plain = precompute(frozen, ready[2], cache=tmp_path)
+    with mixed_precision("cpu", "bfloat16"):
+        again = precompute(frozen, ready[2], cache=None)
+        assert torch.equal(plain.dataset.parts[0], again.dataset.parts[0])
         precompute(frozen, ready[2], cache=tmp_path)
-    assert "found again" not in capsys.readouterr().out
+    assert "found again" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("native", [False, True])
 def test_half_precision_gives_what_the_rest_of_the_model_takes(ready, monkeypatch, native):
     model, train, val = ready
     monkeypatch.setattr(precomputed, "ENOUGH", 1)
-    monkeypatch.setattr(precomputed, "has_native_bfloat16", lambda device: native)
+    monkeypatch.setattr(precomputed, "has_bfloat16", lambda device: native)
     frozen, learning = split_frozen(model)
     kept = [precompute(frozen, loader, half=True, cache=None) for loader in (train, val)]
     assert kept[0].dataset[0][0].dtype == torch.float32
