@@ -46,7 +46,9 @@ def run() -> dict[str, list]:
     """The outputs of each of the cells, run in a kernel."""
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS.values()]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    NotebookClient(notebook, kernel_name="python3", allow_errors=True, timeout=60).execute()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TQDM_DISABLE", raising=False)  # `make test` sets it
+        NotebookClient(notebook, kernel_name="python3", allow_errors=True, timeout=60).execute()
     nbformat.validate(notebook)
     return dict(zip(CELLS, (cell.outputs for cell in notebook.cells), strict=True))
 

@@ -43,7 +43,7 @@ def test_a_codespace_is_set_up_as_a_machine_is():
     assert (
         interpreter == f"${{containerWorkspaceFolder}}/{(install.VENV / 'bin' / 'python').relative_to(install.HOME).as_posix()}"
     )
-    assert int(CONTAINER["hostRequirements"]["storage"].removesuffix("gb")) > install.SPACE
+    assert int(CONTAINER["hostRequirements"]["storage"].removesuffix("gb")) > sum(install.SPACE)
     assert all((HOME / name).exists() for name in CONTAINER["customizations"]["codespaces"]["openFiles"])
 
 
