@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from course_utils.profiles import HOME
 from course_utils.tools import cli
@@ -294,7 +295,8 @@ def test_every_package_of_the_peers_is_pinned():
 def played(monkeypatch, tmp_path):
     """The command on small pictures, with runs that are made up; where it put the pictures."""
     places = []
-    seconds = {"limit": 1.25, "limit+folded": 1.0, "plain": 9.0, "fit": 8.0, "reuse": 1.1}
+    seconds = {"limit": 1.25, "limit+folded": 1.0, "plain": 9.0, "fit": 8.0, "reuse": 1.1, "plain+bf16": 5.0}
+    monkeypatch.setattr(runner, "has_bfloat16", lambda: True)
 
     def run_once(job, name, pictures, threads):
         places.append(pictures)
@@ -327,10 +329,14 @@ def test_the_command_takes_turns_prints_and_writes(played, capsys, tmp_path):
 
 def test_where_bfloat16_is_imitated_mixed_precision_is_left_out_with_a_word(played, monkeypatch, capsys):
     monkeypatch.setattr(runner, "has_bfloat16", lambda: False)
-    assert cli.main(["bench", "--jobs", "head", "--repeats", "1", "--contestants", "plain", "plain+bf16"]) == 0
+    assert cli.main(["bench", "--quick", "--jobs", "head", "--contestants", "plain", "plain+bf16"]) == 0
     said = capsys.readouterr()
     assert "plain+bf16" not in said.err
     assert "left out: plain+bf16; this processor imitates bfloat16" in said.out
+
+
+def test_only_torch_says_whether_the_processor_has_bfloat16():
+    assert runner.has_bfloat16() == torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def test_stopped_by_hand_it_leaves_no_folder(played, monkeypatch, capsys):

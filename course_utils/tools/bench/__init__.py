@@ -9,8 +9,9 @@ the same pictures through the same `ImageFolder` and transform, the same startin
 (SGD, momentum 0.9), rate, batch size, epochs and validations, the same number of threads and no worker processes; the
 others run without logger, checkpoint and progress bar. Each is one file in `contestants/` with a function `train(task)`
 that returns the validation accuracy at the end; what stands after a + in a name is a variant in the same file. `+bf16`
-trains in mixed precision, each library in its own way, where the processor computes in bfloat16 itself (fastai's own is for
-GPUs, and Keras casts no network of torch: they have none here). Missing libraries come with `pip install -r requirements-bench.txt`.
+trains in mixed precision, each library in its own way, where the processor computes in bfloat16 itself (fastai's own is
+for GPUs, and Keras casts no network of torch: they have none here). `pip install -r requirements-bench.txt` brings what is
+missing.
 
 **Measured** are CPU seconds (user and system, all threads) and wall seconds of the work: from the network and the loaders,
 ready to use, to the last validation. Start-up (the interpreter and the imports) stands apart, since it does not grow with
