@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from course_utils import devices
 from course_utils.profiles import HOME
 from course_utils.tools import cli
 from course_utils.tools.bench import jobs, runner
@@ -336,7 +337,7 @@ def test_where_bfloat16_is_imitated_mixed_precision_is_left_out_with_a_word(play
 
 
 def test_only_torch_says_whether_the_processor_has_bfloat16():
-    assert runner.has_bfloat16() == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert runner.has_bfloat16() == devices.has_bfloat16(torch.device("cpu"))
 
 
 def test_stopped_by_hand_it_leaves_no_folder(played, monkeypatch, capsys):

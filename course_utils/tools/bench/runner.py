@@ -124,8 +124,8 @@ def line(run: Record) -> str:
 
 def has_bfloat16() -> bool:
     """Whether the processor computes in bfloat16 itself; torch knows, and would make this process big."""
-    code = "import torch; raise SystemExit(not torch.ops.mkldnn._is_mkldnn_bf16_supported())"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    code = "from course_utils.devices import has_bfloat16, torch; raise SystemExit(not has_bfloat16(torch.device('cpu')))"
+    return subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True).returncode == 0
 
 
 def machine(threads: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from course_utils.devices import mixed_precision
 from course_utils.finetune import freeze, unfreeze
 from course_utils.heads import replace_head
 from course_utils.models import load_model
@@ -36,7 +37,7 @@ class Task:
 
     def autocast(self) -> torch.autocast:
         """What those use who have no way of their own; it keeps no copies of weights from one step to the next."""
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.mixed, cache_enabled=False)
+        return mixed_precision("cpu", "bfloat16" if self.mixed else "float32")
 
     @property
     def epochs(self) -> int:
