@@ -126,9 +126,11 @@ class Witness:
 def _identities(frozen: nn.Module) -> dict[str, Any]:
     """For each tensor and number of a frozen part something that differs when torch knows that it was changed or replaced."""
     found: dict[str, Any] = {}
-    for name, tensor in chain(frozen.named_parameters(), frozen.named_buffers()):
-        found[name] = (id(tensor), tensor._version, tensor.data_ptr(), tensor.requires_grad)
-    for name, module in frozen.named_modules():
+    for name, module in frozen.named_modules():  # one walk for all: this is asked in every epoch
+        for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                where = f"{name}.{key}".lstrip(".")
+                found[where] = (id(tensor), tensor._version, tensor.data_ptr(), tensor.requires_grad)
         found[f"the module {name}"] = id(module)
         if not isinstance(module, ModelPart):
             found |= {f"{name}.{key}": value for key, value in config_of(module).items() if key != "all_parameters"}
