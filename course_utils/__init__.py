@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from course_utils.checkpoints import load_checkpoint, save_checkpoint
     from course_utils.checks import check, progress
     from course_utils.data import Data, open_data
+    from course_utils.devices import mixed_precision
     from course_utils.finetune import eval_mode, freeze, param_groups, train_mode, trainable, unfreeze
     from course_utils.folders import near_duplicates
     from course_utils.fx_split import split_frozen
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 EXPORTS = {  # the public API: module → names
     "profiles": ("Settings", "settings"),
+    "devices": ("mixed_precision",),
     "worlds": ("picture", "pictures"),
     "weights": ("get_weights",),
     "images": ("Pictures", "in_memory", "read_picture"),
@@ -67,6 +69,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "lr_range_test",
+    "mixed_precision",
     "near_duplicates",
     "occlusion_map",
     "open_data",

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision import datasets
 
+from course_utils.devices import is_asynchronous
 from course_utils.errors import unknown
 from course_utils.folders import (
     SHARES,
@@ -261,6 +262,6 @@ def default_transform(run: Settings) -> Transform:
 
 def open_loader(dataset: Any, run: Settings, *, shuffle: bool) -> DataLoader:
     """A loader with the batch size and workers of `run`; a shuffled one draws its orders from the seed of `run`."""
-    pin = run.device.type == "cuda"
+    pin = is_asynchronous(run.device)
     make = partial(DataLoader, dataset, batch_size=run.batch_size, num_workers=run.workers, pin_memory=pin)
     return make(shuffle=True, generator=torch.Generator().manual_seed(run.seed)) if shuffle else make()

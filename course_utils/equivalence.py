@@ -84,13 +84,18 @@ def attributes_of(module: nn.Module) -> dict[str, Any]:
 
 def config_of(module: nn.Module) -> dict[str, Any]:
     """What the code of a module reads beside parameters, buffers and parts, so that a change shows; and which code it is."""
-    attributes = attributes_of(module)
-    methods = {name: id(value) for name, value in attributes.items() if callable(value)}
-    found: dict[str, Any] = {"code": (id(type(module).forward), *methods.values())}
-    for name, value in attributes.items():
-        if name not in methods:
+    code: list[int] = [id(type(module).forward)]
+    found: dict[str, Any] = {"code": ()}
+    for name, value in vars(module).items():  # one short walk: it is asked of every module in every epoch
+        if name in OF_TORCH:
+            continue
+        if type(value) in PLAIN:
+            found[name] = value
+        elif callable(value):
+            code.append(id(value))
+        else:
             found[name] = repr(sample(value).double().tolist()) if isinstance(value, Tensor) else _seen(value)
-    return found
+    return found | {"code": tuple(code)}
 
 
 def sample(tensor: Tensor) -> Tensor:

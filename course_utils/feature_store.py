@@ -29,6 +29,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from course_utils.devices import is_asynchronous, pinned_for, to_device
+
+SHARE = 0.25  # of an accelerator's free memory, for features that live there; training needs the rest
 LIMIT_GB = 5.0  # of all features in a cache folder; beyond it, what was not used for longest goes
 FOLDER = "course-features"
 MADE_BY = "fine-tuning-course, precompute"
@@ -76,6 +79,16 @@ class Features(Dataset):
         *parts, labels = tensors
         self.plan, self.parts, self.labels, self.epoch = plan, parts, labels[: plan.pictures], 0
         self.dtypes = [getattr(torch, name) for name in plan.dtypes]
+        self.device = torch.device("cpu")
+
+    def move_to(self, device: torch.device) -> None:
+        """Keep the features in the memory of an accelerator if they fit; labels are looked at, and stay."""
+        if is_asynchronous(device) and sum(self.plan.sizes) <= SHARE * torch.accelerator.get_memory_info(device)[0]:
+            self.parts, self.device = [part.to(device) for part in self.parts], device
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied or travels to another process, which may have no accelerator."""
+        return vars(self) | {"parts": [part.cpu() for part in self.parts], "device": torch.device("cpu")}
 
     def __len__(self) -> int:
         return self.plan.pictures
@@ -88,8 +101,9 @@ class Features(Dataset):
         """A whole batch at once, as a copy, in the type in which the frozen part made it."""
         index = torch.tensor(chosen)
         rows = index + len(self) * ((index + self.epoch) % self.plan.views)
+        rows = to_device(pinned_for(self.device, rows), self.device)
         batch = tuple(part[rows].to(dtype) for part, dtype in zip(self.parts, self.dtypes, strict=False))
-        return batch[0] if len(batch) == 1 else batch, self.labels[index]
+        return batch[0] if len(batch) == 1 else batch, pinned_for(self.device, self.labels[index])
 
 
 # ------------------------------------------------------------------------------------------------------------ writing

@@ -107,6 +107,7 @@ class Cut:
     def apply(self, model: nn.Module) -> Split:
         learning = ModelPart(model, self, self.behind)
         frozen = FrozenPart(model, self, {True: self.front, False: self.front})
+        frozen.graph = self.front
         frozen.origin = Origin(model, learning, steps_of(self.front), set.union(*map(steps_of, self.behind.values())))
         return Split(frozen, learning)
 
@@ -202,6 +203,7 @@ class FrozenPart(ModelPart):
     """The part in which nothing learns: in evaluation mode whatever is asked of it."""
 
     origin: Origin
+    graph: fx.Graph  # its steps
 
     def forward(self, inputs: Tensor | Sequence[Tensor]) -> Any:
         with eval_mode(self), torch.no_grad():

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from course_utils.devices import is_autocast
+
 Loss = Callable[[Any, Tensor], Tensor]  # takes what the model returns, and the labels; gives the mean over the batch
 
 AUXILIARY_WEIGHTS = {  # what the loss of auxiliary logits counts, by the names of a model's outputs
@@ -85,7 +87,8 @@ def as_labels(labels: Tensor, outputs: Any, ignored: int) -> tuple[Tensor, int]:
     """
     logits = first_of(outputs)
     if labels.shape == logits.shape:
-        return labels.to(logits.dtype) if labels.is_floating_point() or in_0_to_1(labels) else labels, len(labels)
+        exact = torch.promote_types(logits.dtype, torch.float32) if is_autocast(logits.device) else logits.dtype
+        return labels.to(exact) if labels.is_floating_point() or in_0_to_1(labels) else labels, len(labels)
     if labels.is_floating_point():
         return labels, len(labels)
     labels, single = labels.long(), is_single(logits)
@@ -123,8 +126,8 @@ def in_0_to_1(labels: Tensor) -> bool:
     return labels.dtype == torch.bool or not labels.numel() or bool(labels.min() >= 0 and labels.max() <= 1)
 
 
-def count_right(outputs: Any, labels: Tensor, ignored: int) -> float:
-    """How many pictures are right; nan if their labels are no classes.
+def count_right(outputs: Any, labels: Tensor, ignored: int) -> Tensor:
+    """How many pictures are right; nan if their labels are no classes. The number is where the outputs are.
 
     The largest logit is to be that of the label, or of the largest soft label, or of one of several labels (where a picture
     has none, no logit is to be above 0). A single logit is to be above 0 where its label is above ½, and nowhere else.
@@ -133,14 +136,16 @@ def count_right(outputs: Any, labels: Tensor, ignored: int) -> float:
     single = is_single(logits)
     if labels.dim() == 1 and labels.dtype == torch.int64 and logits.dim() <= 2:
         right = ((logits > 0).long().flatten() if single else logits.argmax(1)) == labels
-        return int((right if ignored < 0 else right & (labels != ignored)).sum())
-    if labels.shape != logits.shape or logits.dim() > 2 or not in_0_to_1(labels):
-        return math.nan
+        return (right if ignored < 0 else right & (labels != ignored)).sum()
+    if labels.shape != logits.shape or logits.dim() > 2:
+        return torch.tensor(math.nan)
     if single:
-        return int(((logits > 0) == (labels > 0.5)).sum())
-    largest = labels.amax(1)
-    right = labels.gather(1, logits.argmax(1, keepdim=True)).flatten() == largest
-    return int(torch.where(largest > 0, right, logits.amax(1) <= 0).sum())
+        right = (logits > 0) == (labels > 0.5)
+    else:
+        largest = labels.amax(1)
+        right = labels.gather(1, logits.argmax(1, keepdim=True)).flatten() == largest
+        right = torch.where(largest > 0, right, logits.amax(1) <= 0)
+    return torch.where(((labels >= 0) & (labels <= 1)).all(), right.sum(), math.nan)
 
 
 def ignored_by(loss_function: Loss) -> int:

@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from course_utils import feature_store
+from course_utils.devices import has_bfloat16, mixed_precision
 from course_utils.equivalence import config_of, difference, is_alone, memory_of, same, sample, why_not_fixed
 from course_utils.feature_store import Features, keep, plan_for, store, stored
 from course_utils.fingerprint import Unrecognised, fingerprint
 from course_utils.fx_split import FrozenPart, ModelPart
-from course_utils.fx_trace import HOOKS
+from course_utils.inference import AS_IT_IS, Inference, fastest, hooks_of
 from course_utils.profiles import WORK
 from course_utils.progress_bar import progress
 from course_utils.rng import preserve_rng_state, rng_state, same_rng_state, seed_all
@@ -37,6 +38,7 @@ from course_utils.train import device_of, to_device
 CACHE = WORK / ".course"
 SELDOM = {1, 2, *(8**i for i in range(1, 12))}  # batches and epochs at which one picture is run by itself
 FEW, MANY = 8, 32  # pictures of which each is read twice, to see whether reading is random
+ENOUGH = 256  # views of pictures: for fewer, preparing a faster way to run the frozen part costs what it saves
 
 ONE_AT_A_TIME = threading.Lock()  # the generators of random numbers are those of the whole process
 
@@ -54,11 +56,12 @@ class FeatureLoader(DataLoader):
     dataset: Features
 
     def __init__(self, features: Features, loader: DataLoader, frozen: nn.Module):
+        features.move_to(device_of(frozen))
         super().__init__(
             features,
             batch_sampler=loader.batch_sampler,
             collate_fn=_as_it_is,
-            pin_memory=loader.pin_memory,
+            pin_memory=loader.pin_memory and features.device.type == "cpu",
             generator=loader.generator,
         )
         self.made_by: Witness | None = Witness(frozen, loader)
@@ -94,11 +97,11 @@ class Witness:
             images, _ = _batch(loader.collate_fn([loader.dataset[0]]))
         self.image = to_device(images, device_of(frozen))
         self.features = self.run()
-        self.before, self.samples, self.hooks = _identities(frozen), Samples(frozen), _hooks(frozen)
+        self.before, self.samples, self.hooks = _identities(frozen), Samples(frozen), hooks_of(frozen)
 
     def run(self) -> Sequence[Tensor]:
-        """What the frozen part makes of the one picture, now."""
-        with preserve_rng_state(), torch.inference_mode():
+        """What the frozen part makes of the one picture, now, in float32 wherever that is asked."""
+        with preserve_rng_state(), torch.inference_mode(), mixed_precision(self.frozen, "float32"):
             made = self.frozen(self.image.clone())
         return [made] if isinstance(made, Tensor) else list(made)
 
@@ -115,21 +118,19 @@ class Witness:
         what = what or self.samples.changed()  # what goes around torch (`.data`, a numpy array) shows there alone
         if what:
             return f"{what} of the frozen part has changed since, or was set free"
-        if (thorough or _hooks(self.frozen) != self.hooks) and not all(map(same, self.run(), self.features)):
+        if (thorough or hooks_of(self.frozen) != self.hooks) and not all(map(same, self.run(), self.features)):
             return "the frozen part makes something else of a picture now"
         return None
-
-
-def _hooks(frozen: nn.Module) -> int:
-    return sum(len(getattr(module, name)) for module in frozen.modules() for name in HOOKS)
 
 
 def _identities(frozen: nn.Module) -> dict[str, Any]:
     """For each tensor and number of a frozen part something that differs when torch knows that it was changed or replaced."""
     found: dict[str, Any] = {}
-    for name, tensor in chain(frozen.named_parameters(), frozen.named_buffers()):
-        found[name] = (id(tensor), tensor._version, tensor.data_ptr(), tensor.requires_grad)
-    for name, module in frozen.named_modules():
+    for name, module in frozen.named_modules():  # one walk for all: this is asked in every epoch
+        for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                where = f"{name}.{key}".lstrip(".")
+                found[where] = (id(tensor), tensor._version, tensor.data_ptr(), tensor.requires_grad)
         found[f"the module {name}"] = id(module)
         if not isinstance(module, ModelPart):
             found |= {f"{name}.{key}": value for key, value in config_of(module).items() if key != "all_parameters"}
@@ -181,11 +182,13 @@ def precompute(
     """Run `frozen` once over the pictures of `loader`; what comes back goes into `fit` and `evaluate` in its place.
 
     It prints how much there will be to keep, and begins. Interrupted, or with the disk full, it leaves nothing behind.
+    A half that `split_frozen` made runs in the fastest way that gives the same on the first pictures (`inference.fastest`).
 
     Args:
         loader: batches of images (batch, 3, height, width) and labels (batch,); order and batch size are taken over.
         views: how many views of each picture to keep if its transform is random; each epoch shows another one of them.
-        half: keep half precision: half the bytes, three digits. On a GPU the frozen part then also runs in it.
+        half: keep half precision: half the bytes, three digits. Where the machine is faster in half precision (a GPU, a
+            processor with bfloat16 of its own), the frozen part then also runs in it.
         memory_gb: more gigabytes than this stay in a file, of which batches are read when they are needed.
         cache: the folder in which a later run finds the features again, as long as weights, pictures, their order and
             their transform are the same; None keeps them for this run alone. They lie in its subfolder `course-features`,
@@ -202,7 +205,8 @@ def precompute(
     with ONE_AT_A_TIME, preserve_rng_state():
         _check(loader, views)
         _check_frozen(frozen, loader)
-        made_of = (loader.dataset, loader.collate_fn, views, half, device_of(frozen).type)
+        way = fastest if _is_worth_it(frozen, loader, views) else None
+        made_of = (loader.dataset, loader.collate_fn, views, half, device_of(frozen).type, way)
         folder, why_not = _folder_for(cache, frozen, *made_of)
         features = stored(folder, memory_gb) if folder else None
         if features:
@@ -275,8 +279,7 @@ def _batch(batch: Any) -> tuple[Tensor, Tensor]:
 
 def _check_frozen(frozen: nn.Module, loader: DataLoader) -> None:
     """On the first pictures: does the frozen part give the same each time, whatever the batch, and what the model gives?"""
-    count = min(2, len(loader.dataset), _batch_size(loader))  # type: ignore[arg-type]
-    images = to_device(_batch(loader.collate_fn([loader.dataset[i] for i in range(count)]))[0], device_of(frozen))
+    images = to_device(_first(loader, 2), device_of(frozen))
     origin = getattr(frozen, "origin", None)  # of a part that split_frozen made
     why = origin.objection(frozen, images) if origin else why_not_fixed(frozen, images)
     if why:
@@ -308,7 +311,58 @@ def _make(
     frozen: nn.Module, loader: DataLoader, views: int, half: bool, memory_gb: float, folder: Path | None, why_not: str
 ) -> Features:
     """Run `frozen` over the pictures and keep what it makes, in `folder` or for this run alone."""
-    runs = _runs(frozen, loader, views, half)
+    inference = Inference(AS_IT_IS, frozen)
+    if _is_worth_it(frozen, loader, views):
+        inference = _fastest(frozen, loader, half)
+        if inference.way == AS_IT_IS:
+            why_not += ", at the model's own speed: a faster way would give other numbers"
+    try:
+        return _run(inference, frozen, loader, views, half, memory_gb, folder, why_not)
+    except OtherNumbers as error:
+        why_not = f", at the model's own speed: by {error} a picture gives other numbers"
+        return _run(Inference(AS_IT_IS, frozen), frozen, loader, views, half, memory_gb, folder, why_not)
+
+
+class OtherNumbers(Exception):
+    """A picture gives something else by a faster way, which has been compared on the first pictures alone; names the way."""
+
+
+def _is_worth_it(frozen: nn.Module, loader: DataLoader, views: int) -> bool:
+    """Whether there are pictures enough to look for a faster way, and nobody waits for the steps of `frozen` itself."""
+    enough = len(loader.dataset) * views >= ENOUGH  # type: ignore[arg-type]
+    return enough and isinstance(frozen, FrozenPart) and not hooks_of(frozen)
+
+
+def _fastest(frozen: nn.Module, loader: DataLoader, half: bool) -> Inference:
+    images = to_device(_first(loader, FEW // 2), device_of(frozen))
+    with _precision(images.device, half):
+        return fastest(frozen, images)
+
+
+def _first(loader: DataLoader, count: int) -> Tensor:
+    """The first pictures, no more than a batch has."""
+    count = min(count, len(loader.dataset), _batch_size(loader))  # type: ignore[arg-type]
+    return _batch(loader.collate_fn([loader.dataset[i] for i in range(count)]))[0]
+
+
+def _precision(device: torch.device, half: bool) -> torch.autocast:
+    """Half precision where it was asked for and the machine is faster in it; else none, whatever is around this."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.float16, enabled=half)
+    return torch.autocast(device.type, torch.bfloat16, enabled=half and has_bfloat16(device))
+
+
+def _run(
+    inference: Inference,
+    frozen: nn.Module,
+    loader: DataLoader,
+    views: int,
+    half: bool,
+    memory_gb: float,
+    folder: Path | None,
+    why_not: str,
+) -> Features:
+    runs = _runs(inference, frozen, loader, views, half)
     first = next(runs)
     plan = plan_for(first, len(loader.dataset), views, half)  # type: ignore[arg-type]
     in_file = sum(plan.sizes) > memory_gb * 1e9
@@ -327,7 +381,7 @@ def _batch_size(loader: DataLoader) -> int:
     return loader.batch_size or 32  # None if the loader has a batch sampler of its own
 
 
-def _runs(frozen: nn.Module, loader: DataLoader, views: int, half: bool) -> Iterator[list[Tensor]]:
+def _runs(inference: Inference, frozen: nn.Module, loader: DataLoader, views: int, half: bool) -> Iterator[list[Tensor]]:
     """What `frozen` makes of each batch, in the order of the data set, view after view; the labels come last."""
     device = device_of(frozen)
     for view in range(views):
@@ -343,16 +397,24 @@ def _runs(frozen: nn.Module, loader: DataLoader, views: int, half: bool) -> Iter
         drawn, remembered = rng_state(), _remembers(loader)
         for number, (images, labels) in enumerate(map(_batch, batches), start=1):
             before, images = rng_state(), to_device(images, device)
-            with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=half and device.type == "cuda"):
-                made = frozen(images.clone())
+            with torch.inference_mode(), _precision(device, half):
+                made = inference.run(images.clone())
                 parts = [made] if isinstance(made, Tensor) else list(made)
                 if number in SELDOM and not is_alone(frozen, images, parts, len(images) - 1):
+                    if inference.way != AS_IT_IS:
+                        raise OtherNumbers(inference.way)
                     raise ValueError(NOT_ALONE)
             if not same_rng_state(before, rng_state()):
                 raise ValueError("the frozen part draws random numbers, so it would give something else in each epoch")
-            yield [*(_row_for_each(part, len(labels), half) for part in parts), labels]
+            yield [*(_row_for_each(_as_made(part, frozen), len(labels), half) for part in parts), labels]
         if views == 1 and not (same_rng_state(drawn, rng_state()) and remembered == _remembers(loader)):
             raise ValueError(RANDOM)  # it drew for some pictures only, and not for the first ones looked at
+
+
+def _as_made(part: Tensor, frozen: nn.Module) -> Tensor:
+    """In the type of `frozen`'s own numbers: autocast makes others, which the rest of the model cannot take."""
+    dtype = next((p.dtype for p in frozen.parameters() if p.is_floating_point()), part.dtype)
+    return part.to(dtype) if part.is_floating_point() and torch.finfo(part.dtype).bits < torch.finfo(dtype).bits else part
 
 
 def _row_for_each(part: Tensor, pictures: int, half: bool) -> Tensor:

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from course_utils.devices import autocast_as, autocasts
 from course_utils.files import write_atomic
 from course_utils.progress_bar import progress
 from course_utils.trial import quiet
@@ -89,7 +90,7 @@ def spread(
 
     Args:
         scheduler: the address of a dask scheduler, whose workers make the runs; left out, they are made here, in turn.
-            Each run computes with as many threads as torch has here, so that the numbers are the same.
+            Each run computes with as many threads as torch has here, and in its precision, so that the numbers are the same.
 
     Raises:
         ValueError: if the package `distributed` is missing, or the workers are none, have several threads, or another Python
@@ -136,7 +137,7 @@ def on_workers(function: Callable[..., Record], keys: list[Key], scheduler: str)
         check_workers(client, scheduler)
         shared = client.submit(bytes, data, pure=False)  # a task like the others: lost with its worker, it is made again
         threads = torch.get_num_threads()
-        tasks = {client.submit(compute, shared, key, threads, pure=False): key for key in keys}
+        tasks = {client.submit(compute, shared, key, threads, autocasts(), pure=False): key for key in keys}
         for task in as_completed(list(tasks)):
             key = tasks.pop(task)
             yield key, record_of(task, key)
@@ -153,9 +154,10 @@ def packed(function: Callable) -> bytes:
         raise TypeError(f"these runs cannot travel to the workers of a scheduler: {words}") from error
 
 
-def compute(data: bytes, key: Key, threads: int) -> Record:
+def compute(data: bytes, key: Key, threads: int, autocasts: Mapping[str, torch.dtype]) -> Record:
     torch.set_num_threads(threads)
-    return pickle.loads(data)(*key)
+    with autocast_as(autocasts):
+        return pickle.loads(data)(*key)
 
 
 def record_of(task: Any, key: Key) -> Record:

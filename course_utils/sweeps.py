@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from course_utils.devices import autocasts
 from course_utils.finetune import check_rate
 from course_utils.fingerprint import fingerprint
 from course_utils.loader_state import preserve_loader, rewind
@@ -85,7 +86,7 @@ def sweep(
     check_epochs(epochs)
     plan = list(product(map(as_rate, rates), map(as_seed, seeds)))
     parts: dict[str, Any] = {"start": start, "train": train, "val": val, "epochs": epochs, "optimizer": optimizer}
-    log = Journal(journal, about={"epochs": epochs})
+    log = Journal(journal, about={"epochs": epochs} | {kind: str(dtype) for kind, dtype in autocasts().items()})
     with preserve_rng_state(), preserve_loader(train):
         run = travelling(parts) if scheduler else Runs(**parts).run
         try:

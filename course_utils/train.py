@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from course_utils.devices import Arriving, Inputs, device_of, is_autocast, prefetched, to_device
 from course_utils.finetune import check_rate, eval_mode, train_mode, trainable
 from course_utils.losses import Loss, as_labels, count_right, cross_entropy, describe, ignored_by, loss_of
 from course_utils.progress_bar import progress
 
-Inputs = Any  # a tensor whose first dimension runs over the pictures, or several of them where a model was split
 Batches = Iterable[tuple[Inputs, Tensor]]
 
 
@@ -42,17 +42,6 @@ class Epoch:
     def __str__(self) -> str:
         train, val = self.train, self.val
         return f"epoch {self.number:2}  train {train.loss:.2f} ({train.accuracy:.0%})  val {val.loss:.2f} ({val.accuracy:.0%})"
-
-
-def device_of(model: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def to_device(inputs: Inputs, device: torch.device) -> Inputs:
-    """`inputs` on `device`; from pinned memory the copy goes on while the processor works."""
-    if isinstance(inputs, Tensor):
-        return inputs.to(device, non_blocking=True)
-    return tuple(to_device(one, device) for one in inputs)
 
 
 # ------------------------------------------------------------------------------------------------------------ one pass
@@ -82,24 +71,26 @@ def train_one_epoch(
     Raises:
         TypeError: if a batch, or what the model returns, has another form.
         ValueError: if nothing learns, the loader is empty, a label stands for no output, the loss is not one number or has
-            no gradient, or batch norm cannot learn from a batch of one picture.
+            no gradient, batch norm cannot learn from a batch of one picture, or a `torch.autocast` keeps old weights.
         FloatingPointError: if the loss is not finite, before the step; the message names batch and learning rates.
     """
     check_learns(model)
     check_schedulers(optimizer, step_scheduler)
     train_mode(model)
     device = device_of(model)
+    check_autocast(device)
     meter = Meter(loss_function)
     with progress(loader, note) as batches:
-        for images, labels in pairs(batches):
-            outputs = forward(model, to_device(images, device))
+        for images, labels in prefetched(pairs(batches), device):
+            outputs = forward(model, images)
             labels, counted = as_labels(labels, outputs, meter.ignored)
             labels = to_device(labels, device)
             loss = loss_of(loss_function, outputs, labels)
             meter.add(outputs, labels, counted, loss)
-            check_loss(loss, counted, meter, optimizer, note)
+            check_gradient(loss)
             optimizer.zero_grad()
             loss.backward()
+            check_finite(meter, counted, optimizer, note)  # here, where a GPU computes gradients while the loss arrives
             optimizer.step()
             if step_scheduler:
                 step_scheduler.step()
@@ -133,8 +124,8 @@ def evaluate(model: nn.Module, loader: Batches, *, loss_function: Loss = cross_e
     device = device_of(model)
     meter, kept = Meter(loss_function), []
     with eval_mode(model), torch.inference_mode(), progress(loader, note) as batches:
-        for images, labels in pairs(batches):
-            outputs = model(to_device(images, device))
+        for images, labels in prefetched(pairs(batches), device):
+            outputs = model(images)
             labels, counted = as_labels(labels, outputs, meter.ignored)
             labels = to_device(labels, device)
             if loss_function is cross_entropy:
@@ -182,6 +173,8 @@ def fit(
         best = {}
         fit(model, train, val, optimizer, epochs=10, after_epoch=keep_best)
         model.load_state_dict(best["weights"])
+
+    `with mixed_precision(model):` around it trains in bfloat16 where the machine is faster with it.
 
     Args:
         train_loader, val_loader, loss_function: as for `train_one_epoch` and `evaluate`.
@@ -317,27 +310,39 @@ def check_repeatable(epochs: int, **loaders: Batches) -> None:
 
 
 class Meter:
-    """Adds up loss and right answers over the pictures of one pass."""
+    """Adds up loss and right answers over the pictures of one pass.
+
+    The numbers of a batch may still be on their way from an accelerator when the next batch is begun: `settle` waits for them.
+    """
 
     def __init__(self, loss_function: Loss) -> None:
         self.loss, self.hits, self.counted, self.images, self.batches, self.last = 0.0, 0.0, 0, 0, 0, 0.0
         self.ignored = ignored_by(loss_function)
+        self.arriving: tuple[Arriving, int] | None = None
         self.started = time.perf_counter()
 
     def add(self, outputs: Any, labels: Tensor, counted: int, loss: Tensor | None = None) -> None:
-        if loss is not None:
-            self.last = loss.item()
-            self.loss += self.last * counted if counted else 0.0
-        self.hits += count_right(outputs, labels, self.ignored)
+        self.settle()
+        right = count_right(outputs, labels, self.ignored)
+        self.arriving = (Arriving(right) if loss is None else Arriving(right, loss)), counted
         self.counted += counted
         self.images += len(labels)
         self.batches += 1
+
+    def settle(self) -> None:
+        if self.arriving:
+            (numbers, counted), self.arriving = self.arriving, None
+            right, *losses = numbers.items()
+            self.hits += right
+            for self.last in losses:
+                self.loss += self.last * counted if counted else 0.0
 
     @property
     def speed(self) -> float:
         return self.images / (time.perf_counter() - self.started)
 
     def score(self) -> Score:
+        self.settle()
         if not self.images:
             raise ValueError(
                 "the loader gave no batch; check its folder, its batch size and drop_last (a generator gives its batches once)"
@@ -345,7 +350,17 @@ class Meter:
         return Score(self.loss / self.counted, self.hits / self.counted) if self.counted else Score(math.nan, math.nan)
 
 
-def check_loss(loss: Tensor, counted: int, meter: Meter, optimizer: Optimizer, note: str) -> None:
+def check_gradient(loss: Tensor) -> None:
+    if not loss.requires_grad:
+        raise ValueError(
+            "the loss has no gradient: nothing that learns takes part in it; is it a layer that the forward pass does not use, "
+            "or does a torch.no_grad() or detach() stand in between?"
+        )
+
+
+def check_finite(meter: Meter, counted: int, optimizer: Optimizer, note: str) -> None:
+    """The loss of the last batch is a number."""
+    meter.settle()
     if not counted and math.isnan(meter.last):
         raise ValueError(
             f"{note}, batch {meter.batches}: no picture counts (all labels are {meter.ignored}, or there is none), so there is "
@@ -357,10 +372,14 @@ def check_loss(loss: Tensor, counted: int, meter: Meter, optimizer: Optimizer, n
             f"the loss became {meter.last} in {note}, batch {meter.batches}, at learning rate {rates}; "
             "try a tenth of that rate, and look at the pictures of that batch"
         )
-    if not loss.requires_grad:
+
+
+def check_autocast(device: torch.device) -> None:
+    """No autocast that keeps copies of the weights from one step to the next."""
+    if is_autocast(device) and torch.is_autocast_cache_enabled():
         raise ValueError(
-            "the loss has no gradient: nothing that learns takes part in it; is it a layer that the forward pass does not use, "
-            "or does a torch.no_grad() or detach() stand in between?"
+            "torch.autocast around several steps goes on with the weights of the first one, of which it keeps copies; take "
+            "`with mixed_precision(model):`, or torch.autocast(…, cache_enabled=False)"
         )
 
 

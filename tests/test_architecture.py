@@ -22,6 +22,7 @@ LEFT_TO_RIGHT = (
         "progress_bar",
         "profiles",
         "reporting",
+        "devices",
         "worlds",
         "far_worlds",
         "fields",
@@ -32,7 +33,7 @@ LEFT_TO_RIGHT = (
         "data",
     ),
     *("trial", "heads", "models", "finetune", "losses", "train", "prediction", "occlusion"),
-    *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "precomputed"),
+    *("fingerprint", "feature_store", "fx_trace", "equivalence", "fx_split", "inference", "precomputed"),
     *(
         "loader_state",
         "checkpoints",

@@ -131,6 +131,7 @@ def torches() -> Iterator[Finding]:
         return
     yield Finding("torchvision", "ok", f"{__version__}, matches torch")
     yield device()
+    yield precision()
 
 
 def device() -> Finding:
@@ -142,6 +143,15 @@ def device() -> Finding:
     if kind == "cpu":
         return Finding("device", "ok", "processor; the profile tiny needs no more, the profile full is slow on it")
     return Finding("device", "ok", torch.cuda.get_device_name() if kind == "cuda" else f"accelerator ({kind})")
+
+
+def precision() -> Finding:
+    from course_utils.devices import has_bfloat16
+    from course_utils.profiles import settings
+
+    if has_bfloat16(settings().device):
+        return Finding("precision", "ok", "mixed_precision takes bfloat16 here, and trains faster; lessons stay in float32")
+    return Finding("precision", "ok", "mixed_precision stays in float32 here, as bfloat16 would not be faster")
 
 
 def first_line(error: BaseException) -> str:

@@ -70,6 +70,12 @@ def test_the_report_puts_the_remedy_below_and_the_conclusion_last():
 # ---------------------------------------------------------------------------------------------------- the programs
 
 
+@pytest.mark.parametrize(("native", "words"), [(True, "takes bfloat16 here, and trains faster"), (False, "stays in float32")])
+def test_the_precision_that_auto_takes(monkeypatch, native, words):
+    monkeypatch.setattr("course_utils.devices.has_bfloat16", lambda device: native)
+    assert words in finding(list(doctor.torches()), "precision").text
+
+
 def test_without_torch_it_still_speaks(tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.13: cannot open shared object file')")
     code = "import sys; sys.path.insert(0, sys.argv[1]); from course_utils.tools.cli import main; sys.exit(main(['doctor']))"

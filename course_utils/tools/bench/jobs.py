@@ -14,8 +14,11 @@ from PIL import Image
 from course_utils.errors import unknown
 from course_utils.worlds import WORLDS, pictures
 
-CONTESTANTS = {  # by name: the packages it needs beyond requirements.txt
+CONTESTANTS = {  # by name (the file, and after a + its variant): the packages it needs beyond requirements.txt
     "limit": (),
+    "limit+folded": (),
+    "limit+onnxruntime": ("onnxruntime", "onnxscript"),
+    "limit+openvino": ("openvino",),
     "plain": (),
     "fit": (),
     "reuse": (),
@@ -24,9 +27,15 @@ CONTESTANTS = {  # by name: the packages it needs beyond requirements.txt
     "fastai": ("fastai",),
     "transformers": ("transformers", "accelerate"),
     "keras": ("keras",),
+    "plain+bf16": (),
+    "fit+bf16": (),
+    "reuse+bf16": (),
+    "torchvision+bf16": (),
+    "lightning+bf16": ("lightning",),
+    "transformers+bf16": ("transformers", "accelerate"),
 }
 OURS = ("fit", "reuse")
-QUICK = ("limit", "plain", *OURS)
+QUICK = ("plain", *OURS)
 BATCH = 32
 
 
@@ -45,6 +54,8 @@ class Job:
     band: float = 0.05  # how far from the plain loop's an accuracy may lie
     to_limit: float | None = None  # CPU seconds of `reuse`: at most so many times the limit's
     to_other: float | None = None  # CPU seconds of the best that is not ours: at least so many times those of `reuse`
+    mixed_to_other: float | None = None  # the same for ours in mixed precision; the best that is not ours stays in float32
+    mixed_to_mixed: float | None = None  # both in mixed precision
     to_plain: float | None = None  # CPU seconds of `fit`: at most so many times those of the plain loop
 
     @property
@@ -81,11 +92,21 @@ class Job:
 
 RATES, SEEDS = (0.01, 0.03, 0.1, 0.3, 1.0), (0, 1, 2)
 JOBS = [
-    Job("head", "ResNet-18, the head learns", ("fc",), (0.1,), to_limit=1.3, to_other=6),
-    Job("layer4", "ResNet-18, layer4 and head learn", ("layer4", "fc"), (0.01,), to_other=1.5),
-    Job("everything", "ResNet-18, everything learns", (), (0.01,), epochs=3, to_plain=1.02),
+    Job("head", "ResNet-18, the head learns", ("fc",), (0.1,), to_limit=1.1, to_other=10),
+    Job("layer4", "ResNet-18, layer4 and head learn", ("layer4", "fc"), (0.01,), to_other=2.5),
+    Job(
+        "everything",
+        "ResNet-18, everything learns",
+        (),
+        (0.01,),
+        epochs=3,
+        to_other=1.05,
+        to_plain=1.02,
+        mixed_to_other=1.5,
+        mixed_to_mixed=1,
+    ),
     Job("vgg16", "VGG16, the head learns", ("classifier.6",), (0.01,), "vgg16", per_class=10, epochs=5, band=0.15),
-    Job("sweep", "ResNet-18, the head learns at 5 rates from 3 seeds", ("fc",), RATES, seeds=SEEDS, to_limit=2, to_other=60),
+    Job("sweep", "ResNet-18, the head learns at 5 rates from 3 seeds", ("fc",), RATES, seeds=SEEDS, to_limit=1.25, to_other=80),
 ]
 
 
@@ -98,8 +119,22 @@ def choose_jobs(names: list[str] | None, quick: bool) -> list[Job]:
     return [known[name] for name in names or known if names or not quick or name != "vgg16"]
 
 
+def is_limit(name: str) -> bool:
+    """Whether this is an engine for the frozen pass alone."""
+    return name.partition("+")[0] == "limit"
+
+
+def is_mixed(name: str) -> bool:
+    """Whether this one trains in mixed precision."""
+    return name.endswith("+bf16")
+
+
+def is_ours(name: str) -> bool:
+    return name.partition("+")[0] in OURS
+
+
 def choose_contestants(names: list[str] | None, quick: bool) -> tuple[list[str], list[str]]:
-    """The contestants of these names, or all that are installed, the limit always first; and those that are not installed.
+    """The contestants of these names, or all that are installed, limits always first; and those that are not installed.
 
     Raises:
         ValueError: if a name is unknown, or a contestant that was asked for is not installed.
@@ -107,10 +142,10 @@ def choose_contestants(names: list[str] | None, quick: bool) -> tuple[list[str],
     for name in names or ():
         if name not in CONTESTANTS:
             raise unknown("contestant", name, CONTESTANTS)
-    wanted = dict.fromkeys(["limit", *(names or (QUICK if quick else CONTESTANTS))])
+    wanted = dict.fromkeys([*filter(is_limit, CONTESTANTS), *(names or (QUICK if quick else CONTESTANTS))])
     missing = [name for name in wanted if not all(find_spec(package) for package in CONTESTANTS[name])]
-    if names and missing:
-        raise ValueError(not_installed(missing))
+    if lacking := [name for name in names or () if name in missing]:
+        raise ValueError(not_installed(lacking))
     return [name for name in wanted if name not in missing], missing
 
 

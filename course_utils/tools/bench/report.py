@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from course_utils.tools.bench.jobs import CONTESTANTS, OURS, Job
+from course_utils.tools.bench.jobs import CONTESTANTS, Job, is_limit, is_mixed, is_ours
 
 Record = dict[str, Any]  # one run: job, contestant, cpu, wall, startup, memory_mb, accuracy; or job, contestant, error
 
@@ -34,11 +34,17 @@ def rows_of(job: Job, runs: Sequence[Record]) -> list[Row]:
     rows = [row_of(job, name, [run for run in runs if (run["job"], run["contestant"]) == (job.name, name)]) for name in names]
     void_if_elsewhere(rows, job.band)
     cpu = {row.contestant: row.cpu for row in rows if not row.void}
+    limit = cpu.get(fastest(cpu, is_limit))
     for row in rows:
         if not row.void:
-            row.to_limit = row.cpu / cpu["limit"] if "limit" in cpu else None
+            row.to_limit = row.cpu / limit if limit else None
             row.to_reuse = row.cpu / cpu["reuse"] if "reuse" in cpu else None
     return rows
+
+
+def fastest(cpu: dict[str, float], which: Callable[[str], bool]) -> str:
+    """The name with the fewest CPU seconds of those that `which` is true of; "" if there is none."""
+    return min(filter(which, cpu), key=cpu.__getitem__, default="")
 
 
 def row_of(job: Job, name: str, runs: Sequence[Record]) -> Row:
@@ -67,11 +73,14 @@ def void_if_elsewhere(rows: Sequence[Row], band: float) -> None:
 def marks_of(job: Job, rows: Sequence[Row]) -> list[str]:
     """Each mark of the job with what was found, where the rows that it compares are there."""
     cpu = {row.contestant: row.cpu for row in rows if row.job == job.name and not row.void}
-    others = {name: seconds for name, seconds in cpu.items() if name not in ("limit", *OURS)}
-    best = min(others, key=others.__getitem__, default="")
+    limit = fastest(cpu, is_limit)
+    best = fastest(cpu, lambda name: not (is_limit(name) or is_ours(name) or is_mixed(name)))
+    best_mixed = fastest(cpu, lambda name: is_mixed(name) and not is_ours(name))
     return [
-        *mark(job, "reuse", "limit", cpu, job.to_limit, "at most"),
+        *mark(job, "reuse", limit, cpu, job.to_limit, "at most"),
         *mark(job, best, "reuse", cpu, job.to_other, "at least"),
+        *mark(job, best, "reuse+bf16", cpu, job.mixed_to_other, "at least"),
+        *mark(job, "reuse+bf16", best_mixed, cpu, job.mixed_to_mixed, "at most"),
         *mark(job, "fit", "plain", cpu, job.to_plain, "at most"),
     ]
 
@@ -101,8 +110,10 @@ LEGEND = """\
 Medians of runs in new processes that took turns. CPU s: user and system seconds of all threads for the work alone, from
 the network and the loaders, ready to use, to the last validation; wall s: what a clock shows for it. × limit, × reuse:
 CPU s as a multiple. start-up: CPU seconds of the interpreter and the imports before it, not in the others.
-limit: every picture read once and sent once through what is frozen. plain: the tutorial loop. fit: ours, on the pictures.
-reuse: ours, the frozen part run once (everything: pictures read once). torchvision: its reference recipe, written out."""
+limit: every picture read once and sent once through what is frozen, by eager torch or after the + another engine; what an
+engine takes to prepare is not counted; the fastest is the limit. plain: the tutorial loop. fit: ours, on the pictures.
+reuse: ours, the frozen part run once (everything: pictures read once, channels last). torchvision: its reference recipe,
+written out. +bf16: mixed precision, each library in its own way."""
 SCALED = "Each training is validated at its end. reuse does all {}; the others do {}, and their seconds are scaled by {:g}."
 
 
@@ -135,10 +146,23 @@ TITLES = {"limit": "the limit", "plain": "plain loop", "fit": "`fit` on pictures
 
 
 def summary(found: dict[str, Any]) -> str:
-    """A table in Markdown of what `course bench --json` has written: CPU seconds as multiples of ours with cached features."""
+    """Tables in Markdown of what `course bench --json` has written: CPU seconds as multiples of ours with cached features.
+
+    One in float32, with the fastest engine as the limit, and one in mixed precision, as multiples of ours in that.
+    """
     names = list(dict.fromkeys(row["contestant"] for row in found["rows"]))
-    lines = [f"| | {' | '.join(TITLES.get(name, name) for name in names)} |", "|---" * (len(names) + 1) + "|"]
+    exact = ["limit", *(name for name in names if not is_limit(name) and not is_mixed(name))]
+    return "\n\n".join(markdown(found, some) for some in (exact, [*filter(is_mixed, names)]) if some)
+
+
+def markdown(found: dict[str, Any], names: list[str]) -> str:
+    """The table of these contestants."""
+    titles = [TITLES.get(name, name) for name in (name.partition("+")[0] for name in names)]
+    lines = [f"| | {' | '.join(titles)} |", "|---" * (len(names) + 1) + "|"]
     for job in found["jobs"]:
-        ratios = {row["contestant"]: row["to_reuse"] for row in found["rows"] if row["job"] == job["name"]}
-        lines.append(f"| {job['title']} | {' | '.join(times(ratios.get(name)) for name in names)} |")
+        cpu = {row["contestant"]: row["cpu"] for row in found["rows"] if row["job"] == job["name"] and not row["void"]}
+        cpu["limit"] = cpu.get(fastest(cpu, is_limit))
+        ours = cpu.get("reuse+bf16" if is_mixed(names[-1]) else "reuse")
+        ratios = [cpu[name] / ours if ours and cpu.get(name) else None for name in names]
+        lines.append(f"| {job['title']} | {' | '.join(map(times, ratios))} |")
     return "\n".join(lines)

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from course_utils.profiles import HOME, cpu_count
-from course_utils.tools.bench.jobs import CONTESTANTS, Job, choose_contestants, choose_jobs, not_installed, write_pictures
+from course_utils.tools.bench.jobs import (
+    CONTESTANTS,
+    Job,
+    choose_contestants,
+    choose_jobs,
+    is_limit,
+    is_mixed,
+    not_installed,
+    write_pictures,
+)
 from course_utils.tools.bench.report import Record, report, rows_of
 
 PACKAGES = sorted({"torch", "torchvision", "numpy", "pillow"}.union(*CONTESTANTS.values()))
@@ -40,13 +49,22 @@ def bench(
         raise ValueError(f"--json {path}: there is no folder {path.parent}; make it or name another")
     date = datetime.now(UTC).isoformat(timespec="seconds")
     print(f"{processor()}, {threads} thread(s) on {cpu_count()} core(s), {repeats} run(s) each", file=sys.stderr)
-    runs = take_turns(work, names, repeats, threads)
+    left_out = [] if has_bfloat16() else list(filter(is_mixed, names))
+    runs = take_turns(work, [name for name in names if name not in left_out], repeats, threads)
     rows = [row for job in work for row in rows_of(job, runs)]
     print(report(work, rows, quick))
     if missing:
         print(not_installed(missing))
+    if left_out:
+        print(f"left out: {', '.join(left_out)}; this processor imitates bfloat16, which takes longer than float32")
     if path:
-        facts = {"date": date, "versions": versions(), "machine": machine(threads), "not_installed": missing}
+        facts = {
+            "date": date,
+            "versions": versions(),
+            "machine": machine(threads),
+            "not_installed": missing,
+            "left_out": left_out,
+        }
         found = {"jobs": [json.loads(job.write()) for job in work], "runs": runs, "rows": [vars(row) for row in rows]}
         path.write_text(json.dumps(facts | found, indent=1) + "\n", encoding="utf-8")
     return 1 if any(row.void for row in rows) else 0
@@ -60,7 +78,7 @@ def at_least_one(name: str, given: int | None, default: int) -> int:
 
 def take_turns(jobs: list[Job], names: list[str], repeats: int, threads: int) -> list[Record]:
     """All runs. The pictures and whatever a library writes lie in a folder that goes at the end, also after Ctrl-C."""
-    turns = [(job, name) for job in jobs for _ in range(repeats) for name in names if name != "limit" or job.learns]
+    turns = [(job, name) for job in jobs for _ in range(repeats) for name in names if job.learns or not is_limit(name)]
     runs: list[Record] = []
     with tempfile.TemporaryDirectory(prefix="course-bench-", ignore_cleanup_errors=True) as folder:
         for number, (job, name) in enumerate(turns, 1):
@@ -102,6 +120,12 @@ def line(run: Record) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------- the machine
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16 itself; torch knows, and would make this process big."""
+    code = "from course_utils.devices import has_bfloat16, torch; raise SystemExit(not has_bfloat16(torch.device('cpu')))"
+    return subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True).returncode == 0
 
 
 def machine(threads: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from course_utils.devices import mixed_precision
 from course_utils.finetune import freeze, unfreeze
 from course_utils.heads import replace_head
 from course_utils.models import load_model
@@ -27,6 +28,16 @@ class Task:
     train: DataLoader
     val: DataLoader
     lr: float
+    variant: str = ""  # what stands after the + in the contestant's name
+
+    @property
+    def mixed(self) -> bool:
+        """Whether to train in bfloat16 where that is enough, each library in its own way."""
+        return self.variant == "bf16"
+
+    def autocast(self) -> torch.autocast:
+        """What those use who have no way of their own; it keeps no copies of weights from one step to the next."""
+        return mixed_precision("cpu", "bfloat16" if self.mixed else "float32")
 
     @property
     def epochs(self) -> int:
@@ -51,7 +62,7 @@ class Task:
 Contestant = Callable[[Task], float]  # trains, and returns the last validation accuracy
 
 
-def open_task(job: Job, folder: Path, lr: float, seed: int) -> Task:
+def open_task(job: Job, folder: Path, lr: float, seed: int, variant: str = "") -> Task:
     """The task of one training; everything about it follows from the seed."""
     transform = shapes_weights()[job.architecture].transforms()
     train, val = (ImageFolder(str(folder / split), transform) for split in ("train", "val"))
@@ -63,4 +74,4 @@ def open_task(job: Job, folder: Path, lr: float, seed: int) -> Task:
     for part in job.learns:
         unfreeze(model.get_submodule(part))
     shuffled = DataLoader(train, BATCH, shuffle=True, generator=torch.Generator().manual_seed(seed))
-    return Task(job, model.train(), shuffled, DataLoader(val, BATCH), lr)
+    return Task(job, model.train(), shuffled, DataLoader(val, BATCH), lr, variant)

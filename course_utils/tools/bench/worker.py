@@ -9,13 +9,14 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from statistics import mean
+from types import ModuleType
 from typing import Any
 
 import psutil
 import torch
 
 from course_utils.tools.bench.jobs import Job
-from course_utils.tools.bench.task import open_task
+from course_utils.tools.bench.task import Task, open_task
 
 
 class Clock:
@@ -37,20 +38,29 @@ def measure(job: Job, name: str, folder: Path) -> dict[str, Any]:
 
     In a sweep, who has no `sweep` of its own does the trainings of the sample, and the seconds are scaled to all.
     """
-    contestant = import_module(f"course_utils.tools.bench.contestants.{name}")
+    file, _, variant = name.partition("+")
+    contestant = import_module(f"course_utils.tools.bench.contestants.{file}")
     startup, clock, scale = time.process_time(), Clock(), 1.0
     if job.is_sweep and hasattr(contestant, "sweep"):
-        task = open_task(job, folder, *job.sample[0])
+        task = opened(contestant, job, folder, *job.sample[0], variant)
         with clock:
             accuracies = contestant.sweep(task)
     else:
         accuracies, scale = [], len(job.trainings) / len(job.sample)
         for lr, seed in job.sample:
-            task = open_task(job, folder, lr, seed)
+            task = opened(contestant, job, folder, lr, seed, variant)
             with clock:
                 accuracies.append(contestant.train(task))
     seconds = {"cpu": scale * clock.cpu, "wall": scale * clock.wall, "startup": startup}
     return {"job": job.name, "contestant": name, **seconds, "memory_mb": peak_mb(), "accuracy": average(accuracies)}
+
+
+def opened(contestant: ModuleType, job: Job, folder: Path, lr: float, seed: int, variant: str) -> Task:
+    """The task of one training; a limit converts the network to its engine before the clock runs."""
+    task = open_task(job, folder, lr, seed, variant)
+    if hasattr(contestant, "convert"):
+        contestant.convert(task)
+    return task
 
 
 def average(accuracies: list[float | None]) -> float | None:

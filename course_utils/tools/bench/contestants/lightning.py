@@ -31,10 +31,10 @@ class Module(lightning.LightningModule):
 
 
 def train(task: Task) -> float:
+    precision = "bf16-mixed" if task.mixed else "32-true"
     off = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = lightning.Trainer(
-        max_epochs=task.epochs, check_val_every_n_epoch=task.every, accelerator="cpu", devices=1, num_sanity_val_steps=0, **off
-    )
+    when = {"max_epochs": task.epochs, "check_val_every_n_epoch": task.every, "num_sanity_val_steps": 0}
+    trainer = lightning.Trainer(accelerator="cpu", devices=1, precision=precision, **when, **off)
     module = Module(task)
     trainer.fit(module, task.train, task.val)
     return module.hits / len(task.val.dataset)  # type: ignore[arg-type]

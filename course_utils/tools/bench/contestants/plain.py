@@ -17,8 +17,9 @@ def train(task: Task) -> float:
             for images, labels in loaders[phase]:
                 optimizer.zero_grad()
                 with torch.set_grad_enabled(phase == "train"):
-                    logits = model(images)
-                    loss = criterion(logits, labels)
+                    with task.autocast():
+                        logits = model(images)
+                        loss = criterion(logits, labels)
                     if phase == "train":
                         loss.backward()
                         optimizer.step()

@@ -1,4 +1,4 @@
-"""Ours: what is frozen runs once; where nothing is frozen, the pictures are read once."""
+"""Ours: what is frozen runs once; where nothing is frozen, pictures are read once, and channels lie side by side."""
 
 from copy import deepcopy
 
@@ -13,21 +13,25 @@ from course_utils.tools.bench.task import Task
 
 
 def train(task: Task) -> float:
-    learning, train, val = prepare(task)
-    return fit(learning, train, val, task.optimizer(), epochs=task.epochs)[-1].val.accuracy
+    with task.autocast():
+        learning, train, val = prepare(task)
+        return fit(learning, train, val, task.optimizer(), epochs=task.epochs)[-1].val.accuracy
 
 
 def prepare(task: Task) -> tuple[nn.Module, DataLoader, DataLoader]:
     """What learns, and loaders of what it learns from."""
     if not task.job.learns:
         train = DataLoader(in_memory(task.train.dataset), BATCH, shuffle=True, generator=task.train.generator)
-        return task.model, train, DataLoader(in_memory(task.val.dataset), BATCH)
+        model = task.model.to(memory_format=torch.channels_last)
+        return model, train, DataLoader(in_memory(task.val.dataset), BATCH)
     frozen, learning = split_frozen(task.model)
-    return learning, precompute(frozen, task.train, cache=None), precompute(frozen, task.val, cache=None)
+    train, val = (precompute(frozen, loader, cache=None, half=task.mixed) for loader in (task.train, task.val))
+    return learning, train, val
 
 
 def sweep(task: Task) -> list[float]:
-    learning, train, val = prepare(task)
+    with task.autocast():
+        learning, train, val = prepare(task)
 
     def start(seed: int) -> nn.Module:
         fresh = deepcopy(learning)
@@ -35,5 +39,6 @@ def sweep(task: Task) -> list[float]:
         head_of(fresh).reset_parameters()  # type: ignore[operator]
         return fresh
 
-    rows = sweep_over(start, train, val, rates=task.job.rates, seeds=task.job.seeds, epochs=task.epochs)
+    with task.autocast():
+        rows = sweep_over(start, train, val, rates=task.job.rates, seeds=task.job.seeds, epochs=task.epochs)
     return [row["val"] for row in rows if (row["lr"], row["seed"]) in task.job.sample]

@@ -16,8 +16,9 @@ def train(task: Task) -> float:
     for epoch in range(1, task.epochs + 1):
         task.model.train()
         for images, labels in task.train:
-            logits = task.model(images)
-            loss = criterion(logits, labels)
+            with task.autocast():
+                logits = task.model(images)
+                loss = criterion(logits, labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -37,7 +38,7 @@ def top(logits: Tensor, labels: Tensor) -> list[float]:
 def evaluate(task: Task, criterion: nn.Module) -> float:
     task.model.eval()
     sums = torch.zeros(3)
-    with torch.inference_mode():
+    with torch.inference_mode(), task.autocast():
         for images, labels in task.val:
             logits = task.model(images)
             sums += len(labels) * torch.tensor([criterion(logits, labels).item(), *top(logits, labels)])

@@ -34,7 +34,8 @@ def accuracy(found) -> dict[str, float]:
 def train(task: Task) -> float:
     when = {"num_train_epochs": task.epochs, "eval_strategy": "epoch" if task.every == 1 else "no"}
     rate = {"learning_rate": task.lr, "lr_scheduler_type": "constant"}
-    arguments = TrainingArguments(".", use_cpu=True, remove_unused_columns=False, **when, **rate, **LOADERS, **OFF)
+    machine = {"use_cpu": True, "bf16": task.mixed}
+    arguments = TrainingArguments(".", remove_unused_columns=False, **machine, **when, **rate, **LOADERS, **OFF)
     optimizers, data = (task.optimizer(), None), (task.train.dataset, task.val.dataset)
     trainer = Trainer(WithLoss(task.model), arguments, collate, *data, compute_metrics=accuracy, optimizers=optimizers)
     trainer.train()

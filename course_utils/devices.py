@@ -1,0 +1,169 @@
+"""Processor and accelerator: in which precision a training computes, and copies for which neither of the two waits."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from course_utils.errors import unknown
+
+Inputs = Any  # a tensor whose first dimension runs over the pictures, or several of them where a model was split
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+NATIVE = ("avx512_bf16", "amx_bf16")  # what processors that compute in bfloat16 call it; of ARM's nobody has measured training
+ASYNCHRONOUS = {"cuda"}  # devices that copy from and to pinned memory while both sides work; torch calls AMD's so too
+
+
+def device_of(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def is_asynchronous(device: torch.device) -> bool:
+    return device.type in ASYNCHRONOUS
+
+
+# ----------------------------------------------------------------------------------------------------------- precision
+
+
+def mixed_precision(on: nn.Module | torch.device | str, precision: str = "auto") -> torch.autocast:
+    """A context in which convolutions and matrix products compute in bfloat16, where the machine is faster with it.
+
+        with mixed_precision(model):
+            history = fit(model, data.train, data.val, optimizer, epochs=10)
+
+    It is torch's own `autocast`, and holds for all that runs inside: `fit`, `evaluate`, `sweep`, `lr_range_test`, a loop of
+    your own. Weights, gradients, statistics, losses and checkpoints stay in float32. So nothing has to be scaled, and what
+    was trained inside goes on outside. Products keep three digits.
+
+    It is a context, and no argument of each of these: a precision belongs to all of a training. Two steps under
+    `torch.autocast` itself compute with the same weights, since it keeps copies of them until its block ends. This one makes
+    them anew in each step.
+
+    Larger pictures gain more, and more still with the channels of each pixel side by side. That is a matter of the model,
+    and changes none of its values; do it first, before it is split:
+
+        model.to(memory_format=torch.channels_last)
+
+    Args:
+        on: the model that is trained, or the device that it is on.
+        precision: "auto" takes bfloat16 where the device computes in it itself, else float32, since a processor that imitates
+            bfloat16 is slower with it; "bfloat16" takes it anyway, with a warning there; "float32" ends a context around it.
+
+    Raises:
+        ValueError: for another precision.
+    """
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    device = device_of(on) if isinstance(on, nn.Module) else torch.device(on)
+    native = has_bfloat16(device)
+    if precision == "bfloat16" and not native:
+        warnings.warn(
+            f"this machine ({device.type}) imitates bfloat16, which takes longer than float32; 'auto' would take float32 here",
+            stacklevel=2,
+        )
+    in_bfloat16 = precision == "bfloat16" or (precision == "auto" and native)
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16, cache_enabled=False)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` computes in bfloat16 itself. Many processors take the numbers and imitate it in float32."""
+    if device.type == "cpu":
+        flags = torch.cpu.get_capabilities()
+        return torch.backends.mkldnn.is_available() and any(flags.get(name, False) for name in NATIVE)
+    ask = getattr(getattr(torch, device.type, None), "is_bf16_supported", None)  # Apple's GPUs have no such question
+    return bool(ask and ask(including_emulation=False))
+
+
+def autocasts() -> dict[str, torch.dtype]:
+    """Where autocast is on here, with its type: another process or thread begins without."""
+    accelerator = torch.accelerator.current_accelerator()
+    kinds = ["cpu", *([accelerator.type] if accelerator else [])]
+    return {kind: torch.get_autocast_dtype(kind) for kind in kinds if torch.is_autocast_enabled(kind)}
+
+
+def autocast_as(kinds: Mapping[str, torch.dtype]) -> ExitStack:
+    """A context in which autocast is on as `autocasts` found it."""
+    stack = ExitStack()
+    for kind, dtype in kinds.items():
+        stack.enter_context(torch.autocast(kind, dtype, cache_enabled=False))
+    return stack
+
+
+def is_autocast(device: torch.device) -> bool:
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
+# -------------------------------------------------------------------------------------------------------------- copies
+
+
+def to_device(inputs: Inputs, device: torch.device) -> Inputs:
+    """`inputs` on `device`; from pinned memory the copy goes on while the processor works."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device, non_blocking=True)
+    return tuple(to_device(one, device) for one in inputs)
+
+
+def pinned_for(device: torch.device, tensor: Tensor) -> Tensor:
+    """`tensor` where `device` can fetch it by itself."""
+    return tensor.pin_memory() if is_asynchronous(device) else tensor
+
+
+def prefetched(batches: Iterable[tuple[Inputs, Tensor]], device: torch.device) -> Iterator[tuple[Inputs, Tensor]]:
+    """The batches with their images on `device`: each is copied while the accelerator still computes the one before.
+
+    Labels stay where they are, since they are looked at before they are copied.
+    """
+    if not is_asynchronous(device):
+        for images, labels in batches:
+            yield to_device(images, device), labels
+        return
+    copies, ahead = copy_stream(device), None
+    for images, labels in batches:
+        with copies:
+            there = to_device(images, device), labels, copies.record_event()
+        if ahead:
+            yield arrived(*ahead)
+        ahead = there
+    if ahead:
+        yield arrived(*ahead)
+
+
+@cache
+def copy_stream(device: torch.device) -> torch.Stream:
+    """One for all, since each has memory of its own."""
+    return torch.Stream(device)
+
+
+def arrived(images: Inputs, labels: Tensor, copied: torch.Event) -> tuple[Inputs, Tensor]:
+    """The batch, for what is computed from here on: the accelerator waits for the copy, and the processor does not."""
+    parts = tree_leaves(images)
+    stream = torch.accelerator.current_stream(parts[0].device)
+    stream.wait_event(copied)
+    for part in parts:
+        part.record_stream(stream)  # or its memory would be given to the next copy as soon as Python has done with it
+    return images, labels
+
+
+class Arriving:
+    """Numbers on their way from an accelerator to the processor.
+
+    `.item()` would wait until the accelerator has done all that it was given, and then it would stand idle. This waits for
+    the numbers alone; what the accelerator was given after them goes on meanwhile.
+    """
+
+    def __init__(self, *numbers: Tensor):
+        away = [number.device for number in numbers if is_asynchronous(number.device)]
+        self.numbers = [number.detach().to("cpu", non_blocking=True) for number in numbers] if away else numbers
+        self.copied = torch.accelerator.current_stream(away[0]).record_event() if away else None
+
+    def items(self) -> list[float]:
+        if self.copied:
+            self.copied.synchronize()
+        return [number.item() for number in self.numbers]

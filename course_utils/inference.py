@@ -1,0 +1,139 @@
+"""The frozen half as an inference engine would run it: batch norms folded into convolutions, in the layout that these like.
+
+torch's own tools do it, on a copy: the model keeps its layers, their names and their memory. Whoever asks gets a way to run
+the frozen half that has been compared with the frozen half itself, or the frozen half.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.optimization import fuse
+
+from course_utils.equivalence import same
+from course_utils.fx_split import FrozenPart
+from course_utils.fx_trace import HOOKS, compiled
+
+Run = Callable[[Tensor], Any]
+AS_IT_IS = "as it is"
+
+
+class Inference(NamedTuple):
+    """A way to run a frozen half: its name, and what gives the features of a batch of pictures."""
+
+    way: str
+    run: Run
+
+
+def fastest(frozen: nn.Module, images: Tensor) -> Inference:
+    """The fastest way that gives the same for `images` as `frozen` does: each number to 1e-5 of their spread.
+
+    On a processor with oneDNN its own layout, if every step of the half can work in it (a ResNet's can); else channels-last.
+    A half with hooks, whose functions nobody else would call, and one that `split_frozen` has not made run as they are.
+    """
+    if not isinstance(frozen, FrozenPart) or hooks_of(frozen):
+        return Inference(AS_IT_IS, frozen)
+    with torch.no_grad():
+        wanted = frozen(images.clone())
+        for way, prepare in WAYS.items():
+            run = prepared(frozen, prepare)
+            if run and agrees(run, images, wanted):
+                return Inference(way, run)
+    return Inference(AS_IT_IS, frozen)
+
+
+def hooks_of(frozen: nn.Module) -> int:
+    """How many functions are called beside its layers."""
+    return sum(len(getattr(module, name)) for module in frozen.modules() for name in HOOKS)
+
+
+def agrees(run: Run, images: Tensor, wanted: Any) -> bool:
+    """Whether `run` gives what is wanted, and the same for the first picture alone."""
+    try:
+        with torch.no_grad():
+            made, alone = run(images.clone()), run(images[:1].clone())
+    except Exception:  # a step that this layout does not know
+        return False
+    one = wanted[:1] if isinstance(wanted, Tensor) else tuple(part[:1] for part in wanted)
+    return same(wanted, made) and all(map(near, tensors(wanted), tensors(one), tensors(alone)))
+
+
+def near(all_rows: Tensor, row: Tensor, alone: Tensor) -> bool:
+    """Whether two forms of one row are the same, by the spread of all rows."""
+    return row.shape == alone.shape and same(all_rows, torch.cat([alone.to(all_rows.dtype), all_rows[1:]]))
+
+
+def tensors(made: Any) -> tuple[Tensor, ...]:
+    return (made,) if isinstance(made, Tensor) else tuple(made)
+
+
+# ----------------------------------------------------------------------------------------------------------- the ways
+
+
+def prepared(frozen: FrozenPart, prepare: Callable[[fx.GraphModule], Run]) -> Run | None:
+    """`frozen`, copied, folded and prepared; None if its steps cannot be followed so far."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return prepare(folded(frozen))
+    except Exception:  # tracing runs the model's own code, which may object in any way
+        return None
+
+
+def folded(frozen: FrozenPart) -> fx.GraphModule:
+    """The steps of `frozen` down to torch's own layers, each batch norm multiplied into the convolution before it.
+
+    It shares the parameters that folding does not change.
+    """
+    memo: dict[int, Any] = {id(parameter): parameter for parameter in frozen.parameters()}
+    memo[id(frozen.origin)] = None
+    steps = fx.GraphModule(copy.deepcopy(frozen, memo).eval(), frozen.graph)
+    return fuse(steps, inplace=True)  # type: ignore[return-value]
+
+
+def in_blocks(steps: fx.GraphModule) -> Run:
+    """The layout of oneDNN from the pictures to the features."""
+    if not torch.backends.mkldnn.is_available():
+        raise ValueError("this build of torch has no oneDNN")
+    for name, module in list(steps.named_modules()):
+        if type(module) is nn.Conv2d:
+            steps.set_submodule(name, BlockedConv2d(module))
+    forward = compiled(steps, steps.graph)
+
+    def run(images: Tensor) -> Any:
+        made = forward(steps, images.to_mkldnn())
+        return made.to_dense() if isinstance(made, Tensor) else tuple(part.to_dense() for part in made)
+
+    return run
+
+
+class BlockedConv2d(nn.Module):
+    """A convolution whose numbers lie as oneDNN wants them; it takes and gives tensors of that layout."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.weight = conv.weight.detach().to_mkldnn()
+        self.bias = None if conv.bias is None else conv.bias.detach().to_mkldnn()
+        self.arguments: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.conv2d(images, self.weight, self.bias, *self.arguments)
+
+
+def channels_last(steps: fx.GraphModule) -> Run:
+    """The channels of a point lie side by side."""
+    for module in steps.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.dim() == 4:  # another tensor: that of the model stays as it lies
+                laid = parameter.detach().contiguous(memory_format=torch.channels_last)
+                module._parameters[name] = nn.Parameter(laid, requires_grad=False)
+    forward = compiled(steps, steps.graph)
+    return lambda images: forward(steps, images.contiguous(memory_format=torch.channels_last))
+
+
+WAYS: dict[str, Callable[[fx.GraphModule], Run]] = {"oneDNN": in_blocks, "channels last": channels_last}
