@@ -97,15 +97,32 @@ def test_in_a_terminal_it_is_tqdm_on_stderr(capsys, monkeypatch):
 
 
 def test_ipython_in_a_terminal_is_no_notebook(monkeypatch):
-    class Shell:
-        """What IPython gives there: it has no kernel."""
+    class InteractiveShell:
+        """What IPython is there: it has no kernel."""
 
-    fake = type(sys)("IPython")
-    fake.get_ipython = lambda: Shell()
-    monkeypatch.setitem(sys.modules, "IPython", fake)
+        initialized = staticmethod(lambda: True)
+
+        @classmethod
+        def instance(cls):
+            return cls
+
+    fake = type(sys)("IPython.core.interactiveshell")
+    fake.InteractiveShell = InteractiveShell
+    monkeypatch.setitem(sys.modules, "IPython.core.interactiveshell", fake)
     assert not progress_bar.in_notebook()
-    Shell.kernel = object()
+    InteractiveShell.kernel = object()
     assert progress_bar.in_notebook()
+
+
+def test_the_grader_is_no_notebook(monkeypatch):
+    """Its get_ipython refuses everything, and an answer that trains must not meet it."""
+    import IPython
+
+    def refused():
+        raise RuntimeError("answers are graded without a notebook")
+
+    monkeypatch.setattr(IPython, "get_ipython", refused)
+    assert not progress_bar.in_notebook()
 
 
 def test_downloads_of_torch_and_torchvision_show_the_same_bar(monkeypatch):

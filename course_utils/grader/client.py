@@ -46,9 +46,8 @@ class ForkServer:
     def __init__(self, level: str):
         self.control, other = socket.socketpair()
         modules = os.pathsep.join(filter(os.path.isabs, sys.path))
-        environment = {"PATH": os.defpath, "PYTHONPATH": modules, "PYTHONHASHSEED": "0"}
+        environment = {"PATH": os.defpath, "PYTHONPATH": modules, "PYTHONHASHSEED": "0", "COURSE_GRADES": os.devnull}
         environment |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
-        environment |= {"COURSE_GRADES": os.devnull}  # an answer that calls `check` writes into no log, and to no board
         environment |= {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg", "LANG": "C.UTF-8", "TQDM_DISABLE": "1"}
         environment |= {name: os.environ[name] for name in ("HOME", "TMPDIR", "SYSTEMROOT") if name in os.environ}
         command = [sys.executable, "-s", "-P", "-m", "course_utils.grader.worker.server", str(other.fileno()), level]

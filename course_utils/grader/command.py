@@ -42,11 +42,8 @@ def grade(options: argparse.Namespace) -> int:
     uploads = own_copies(options) if options.mine else read_submissions(Path(options.submissions), options.to == "files")
     if options.scheduler and importlib.util.find_spec("distributed") is None:
         raise ValueError("--scheduler needs the package distributed: `pip install distributed`, here and on the workers")
-    if (
-        options.to == "files"
-        and options.out
-        and Path(options.out).resolve().is_relative_to(Path(options.submissions).resolve())
-    ):
+    out = Path(options.out).resolve() if options.out and options.to == "files" else None
+    if out and out.is_relative_to(Path(options.submissions).resolve()):
         raise ValueError(f"--out {options.out} lies among the submissions; give a folder beside them")
     try:
         job = make_job(seed_for(options), options.isolation, options.checks, known_lessons(options.lessons))

@@ -91,6 +91,7 @@ def progress(options: argparse.Namespace) -> int:
 
 def grade(options: argparse.Namespace) -> int:
     """Grade your copies in my/ into the terminal; or notebooks of other people, with --out into pages and tables."""
+    options.mine = False
     if not options.doctor:
         look_at_submissions(options)
     os.environ["PYTHONSAFEPATH"] = (
