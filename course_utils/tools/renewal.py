@@ -1,4 +1,5 @@
-"""A new edition of a lesson takes over what a learner did in the old one: answers, guesses, cells of their own.
+"""A new edition of a lesson takes over what a learner did in the old one: answers, guesses, cells of their own, and changes
+to cells that are the same in both editions.
 
 Nothing here reads or writes files. What has no place in the new edition is counted; the whole old copy is kept elsewhere.
 """
@@ -43,14 +44,14 @@ class Mine:
 
 @dataclass
 class Renewal:
-    """The new copy, and how many answers, guesses and own cells are in it; `left` cells are changed and have no place."""
+    """The new copy, and how many answers, guesses, own and changed cells are in it; `left` cells that differ have no place."""
 
     notebook: Notebook
     kept: Counter[str] = field(default_factory=Counter)
     left: int = 0
 
     def __str__(self) -> str:
-        words = {"answer": "answers", "guess": "guesses", "cell of yours": "cells of yours"}
+        words = {"answer": "answers", "guess": "guesses", "cell of yours": "cells of yours", "changed cell": "changed cells"}
         counts = [f"{self.kept[one]} {one if self.kept[one] == 1 else many}" for one, many in words.items() if self.kept[one]]
         text = f"kept: {', '.join(counts)}" if counts else "nothing of yours to carry over"
         left = f"{self.left} {'cell that differs has' if self.left == 1 else 'cells that differ have'} no place in it"
@@ -69,6 +70,7 @@ def renew(old: Notebook, new: Notebook) -> Renewal:
     behind: dict[int, list[Mine]] = {}  # by place in the new edition, what comes after it
     put_answers(mine, cells, partners, behind, result.kept)
     put_guesses(mine, cells, partners, result.kept)
+    put_changes(mine, cells, [mark_of(cell) for cell in new["cells"]], partners, result.kept)
     place_added(mine, partners, behind, len(cells))
     result.notebook["cells"] = woven(cells, behind, result.kept)
     result.left = sum(one.changed and not one.kept for one in mine)
@@ -220,6 +222,20 @@ def pair_guesses(theirs: list[Any], asked: list[Any], partners: dict[int, int]) 
         if len(left) == len(right):  # else nobody can tell which is which
             pairs += list(zip(left, right, strict=True))
     return pairs
+
+
+def put_changes(
+    mine: list[Mine], cells: list[dict[str, Any]], shipped: list[str], partners: dict[int, int], kept: Counter[str]
+) -> None:
+    """Put a cell that the learner changed in the place of one that was the same in both editions, which `shipped` marks."""
+    for there, one in enumerate(mine):
+        here = partners.get(there, -1)
+        if one.changed and not (one.added or one.kept) and here >= 0 and shipped[here] == one.key:
+            cell = cells[here]
+            if one.cell.get("cell_type") == cell["cell_type"]:
+                kept["changed cell"] += mark_of(cell) == one.key  # else its guess is in already, and was counted
+                cell |= {key: copy.deepcopy(one.cell[key]) for key in ("source", "attachments") if key in one.cell}
+                one.kept = True
 
 
 def place_added(mine: list[Mine], partners: dict[int, int], behind: dict[int, list[Mine]], end: int) -> None:

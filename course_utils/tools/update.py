@@ -32,6 +32,10 @@ NO_GIT = """This folder is no git clone, so it cannot fetch a newer course. To b
 copy the folder my/ (and .course/, your verdicts) from here into it, and call `course update` there."""
 
 
+OPEN = """A lesson that is open in JupyterLab shows its old edition: File, Reload Notebook from Disk. If you typed something
+there since you last saved, save instead, choose Overwrite, and call `course update` again: that comes along, too."""
+
+
 def update(options: argparse.Namespace) -> int:
     if options.only_my:
         renew_all()
@@ -55,7 +59,7 @@ def update(options: argparse.Namespace) -> int:
 
 
 class GitError(ValueError):
-    """What git said, in its last line."""
+    """What git said, without its advice."""
 
 
 def git(*arguments: str) -> str:
@@ -63,9 +67,15 @@ def git(*arguments: str) -> str:
         ["git", "-C", str(HOME), *arguments], capture_output=True, text=True, encoding="utf-8", errors="replace"
     )
     if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise GitError((lines or ["git said nothing"])[-1])
+        raise GitError(cause(done.stderr))
     return done.stdout.rstrip("\n")
+
+
+def cause(said: str) -> str:
+    """Why git failed: what it said up to the first empty line, below which it guesses, in one line."""
+    lines = [line.strip() for line in said.strip().split("\n\n")[0].splitlines()]
+    lines = [line for line in lines if line and line != "Aborting" and not line.startswith(("hint:", "warning:"))]
+    return " ".join(lines).rstrip(".") or "git said nothing"
 
 
 def is_clone() -> bool:
@@ -152,7 +162,9 @@ def forward(newer: str) -> None:
     try:
         git("merge", "--quiet", "--ff-only", newer)
     except GitError as error:
-        raise ValueError(f"the newer course cannot be put in place: {error}; what you did is in my/") from None
+        raise ValueError(
+            f"the newer course cannot be put in place ({error}); put that right, then update again; what you did is in my/"
+        ) from None
     print(f"updated to the edition of {git('show', '--no-patch', '--format=%cs', newer)}", flush=True)
 
 
@@ -170,8 +182,11 @@ def install() -> None:
 
 def renew_all() -> None:
     """Renew every copy of another edition, and copy lessons that are new; a line for each."""
-    for lesson in older():
+    old = older()
+    for lesson in old:
         print(f"{lesson}: {renewed(lessons.MY / f'{lesson}.ipynb')}", flush=True)
+    if old:
+        print(OPEN)
     shipped = {path.name for path in lessons.NOTEBOOKS.glob("*.ipynb")}
     for path in copies():
         if path.name not in shipped:
@@ -189,7 +204,7 @@ def renewed(path: Path) -> str:
     except ValueError as error:
         where = keep(path, blob)
         replace_keeping_time(with_marks(new, new), path)
-        return f"your copy could not be read ({error}); it is kept in {shown(where)}"
+        return f"your copy could not be read ({error}); it is kept in {shown(where)}; a fresh one stands in its place"
     if is_untouched(old):
         replace_keeping_time(result.notebook, path)
         return "renewed; you had changed nothing"

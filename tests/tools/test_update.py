@@ -167,6 +167,32 @@ def test_what_is_changed_and_has_no_place_is_counted():
     assert str(result) == "nothing of yours to carry over; 1 cell that differs has no place in it"
 
 
+def test_a_changed_cell_that_this_edition_has_as_it_was_stays_changed():
+    old = copied()
+    old["cells"][1] |= {"source": "import torch\nimport random", "outputs": [{"output_type": "stream"}], "execution_count": 4}
+    old["cells"][2]["source"] = "guess = 7  # I think"
+    result = renewal.renew(old, second())
+    new = result.notebook["cells"][2]
+    assert new == cell("03_freeze-01", "import torch\nimport random", tags=["setup"])
+    assert str(result) == "kept: 1 guess, 1 changed cell; 1 cell that differs has no place in it"
+
+
+def test_a_guess_whose_cell_is_as_it_was_keeps_the_words_beside_it():
+    old = copied()
+    old["cells"][6]["source"] = 'guess = {"a": True, "b": None}  # because'
+    result = renewal.renew(old, second())
+    assert 'guess = {"a": True, "b": None}  # because' in map(copies.source_of, result.notebook["cells"])
+    assert str(result) == "kept: 1 guess"
+
+
+def test_a_cell_that_became_a_text_is_left_in_the_old_copy():
+    old = copied()
+    old["cells"][1] = cell("03_freeze-01", "no code", "markdown")
+    result = renewal.renew(old, second())
+    assert result.notebook["cells"][2] == second()["cells"][2]
+    assert result.left == 1
+
+
 def test_ids_are_unique_and_the_new_copy_knows_its_edition():
     old = copied()
     old["cells"].insert(3, cell("install", "my own install"))
@@ -299,7 +325,9 @@ def test_a_copy_that_cannot_be_read_is_kept_and_made_anew(home, blob):
     copies.make_copies()
     mine(home).write_bytes(blob)
     assert copies.older() == [LESSON]
-    assert update.renewed(mine(home)).startswith("your copy could not be read (")
+    said = update.renewed(mine(home))
+    assert said.startswith("your copy could not be read (")
+    assert said.endswith("; a fresh one stands in its place")
     assert [path.read_bytes() for path in earlier(home)] == [blob]
     assert copies.is_untouched(json.loads(mine(home).read_text()))
 
@@ -451,6 +479,50 @@ def test_where_git_cannot_go_on_there_is_a_sentence_and_nothing_changes(clone, c
     assert cli.main(["update"]) == 2
     assert words in capsys.readouterr().err
     assert state(folder) == before
+
+
+def test_a_file_in_the_way_of_the_newer_course_is_named(clone, capsys):
+    folder, source = clone
+    (folder / "notebooks" / "mine.ipynb").write_text("mine")
+    (source / "notebooks" / "mine.ipynb").write_text("theirs")
+    git(source, "add", "-A")
+    publish(source)
+    assert cli.main(["update"]) == 2
+    said = capsys.readouterr().err
+    assert "overwritten by merge: notebooks/mine.ipynb Please move or remove them before you merge" in said
+    assert "Aborting" not in said
+    assert said.endswith("then update again; what you did is in my/\n")
+    assert (folder / "notebooks" / "mine.ipynb").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        (
+            "ssh: no such host\nfatal: Could not read from remote repository.\n\nPlease make sure you have the correct access "
+            "rights\nand the repository exists.\n",
+            "ssh: no such host fatal: Could not read from remote repository",
+        ),
+        (
+            "fatal: Unable to create 'index.lock': File exists.\n\nremove the file manually",
+            "fatal: Unable to create 'index.lock'",
+        ),
+        ("warning: redirecting\nhint: x\nfatal: no\n", "fatal: no"),
+        ("", "git said nothing"),
+    ],
+)
+def test_the_cause_is_taken_from_what_git_says(lines, cause):
+    assert update.cause(lines).startswith(cause)
+
+
+def test_who_has_a_lesson_open_is_told_how_to_see_the_new_one(home, capsys):
+    ship(home, first())
+    copies.make_copies()
+    update.renew_all()
+    assert not capsys.readouterr().out
+    ship(home, second())
+    update.renew_all()
+    assert "Reload Notebook from Disk" in capsys.readouterr().out
 
 
 def test_packages_are_brought_up_to_date_where_install_py_made_the_environment(home, monkeypatch):
