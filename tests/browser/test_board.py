@@ -70,6 +70,25 @@ def test_it_fits_and_names_are_text(open_page, full, width, dark):
     assert page.evaluate(outside) == 0
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_says_how_to_join(open_page, server, width):
+    """So that the room need not see the terminal, which shows the instructor's own key."""
+    server.invitation = f"course join {server.address} {server.join_key} --words"
+    page = page_of(open_page, server, width=width)
+    assert page.inner_text("#join code") == server.invitation
+    assert page.locator("#join code").evaluate("e => parseFloat(getComputedStyle(e).fontSize)") >= (20 if width > 400 else 16)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_one_who_says_it_is_one_person(open_page, server):
+    send(server, "Anna", ("03.1", "not yet"))
+    member = Membership(server.address, server.join_key, secrets.token_hex(8), "Bo", True, 0)
+    deliver(member, [{"exercise": "03.1", "verdict": "not yet"}])
+    page = page_of(open_page, server)
+    page.wait_for_selector("#said:not(:empty)")
+    assert page.inner_text("#said").endswith("(1 person)")
+
+
 def test_the_address_shows_no_key_and_a_reload_works(open_page, full):
     page = page_of(open_page, full)
     assert page.url == f"{full.address}/"

@@ -105,6 +105,33 @@ def test_the_room_is_stuck_where_most_are_now(board):
     assert state(board)["stuck"] == "03.2"
 
 
+def test_who_gave_up_long_ago_is_not_there_now():
+    """Five stopped at 03.2 without passing; twenty-one minutes later two are at 04.1, and nobody is at 03.2."""
+    one = Board(EXERCISES)
+    for i in range(7):
+        news = [line("03.2")] if i < 5 else [line("04.1")]
+        one.take({"person": f"{i:016x}", "name": "Anna", "verdicts": news}, 0.0 if i < 5 else 21 * 60.0)
+    shown = one.summary(21 * 60.0)
+    assert shown["stuck"] == "04.1"
+    assert [person["at"] for person in shown["people"]] == [""] * 5 + ["04.1"] * 2
+    assert shown["exercises"][1]["not_yet"] == 5
+
+
+def test_a_break_moves_nobody():
+    one = Board(EXERCISES)
+    for i in range(3):
+        one.take({"person": f"{i:016x}", "name": "Anna", "verdicts": [line("03.2")]}, 60.0 * i)
+    assert one.summary(3600.0)["stuck"] == "03.2"
+
+
+def test_sentences_that_nobody_asked_for_are_not_shown():
+    """Else one learner writes onto the wall."""
+    with running(words=False) as board:
+        deliver(learner(board, words=True), [line(why="something rude")])
+        assert "rude" not in json.dumps(state(board))
+        assert state(board)["exercises"][0]["not_yet"] == 1
+
+
 def test_one_person_alone_is_not_the_room():
     rows = [{"id": "03.1", "at": 1, "not_yet": 5}, {"id": "03.2", "at": 0, "not_yet": 9}]
     assert stuck(rows) == ""
@@ -360,6 +387,25 @@ def test_more_people_than_there_is_room_for():
         assert shown["turned_away"] == 20
 
 
+def test_one_machine_cannot_fill_the_board_against_others():
+    one = Board(EXERCISES, most_people=50)
+
+    def join(i, source):
+        return one.take({"person": f"{i:016x}", "name": f"name {i}", "verdicts": [line()]}, 0.0, source)
+
+    join(0, "anna's")
+    for i in range(1, 50):
+        join(i, "mischief's")
+    for i in range(50, 60):
+        assert join(i, f"laptop {i}") == f"name {i}"
+    with pytest.raises(Refused, match="the board is full"):
+        join(60, "mischief's")
+    names = {person["name"] for person in one.summary(0.0)["people"]}
+    assert len(names) == 50
+    assert names >= {"name 0", *(f"name {i}" for i in range(50, 60))}
+    assert one.turned_away == 11
+
+
 def test_ten_thousand_names_end_at_the_cap():
     one = Board(EXERCISES)
     started = time.monotonic()
@@ -533,6 +579,33 @@ def test_a_huge_file_is_read_from_its_end(tmp_path):
     assert time.monotonic() - started < 5
 
 
+def test_a_file_made_to_be_slow_is_read_as_fast(tmp_path):
+    """One of these took 11 seconds beside forty learners, and the page waits for 5."""
+    for _ in range(40):
+        deliver(folder_learner(tmp_path), [line()])
+    (tmp_path / f"{0:016x}.jsonl").write_bytes(b"{}\n" * 333_000)
+    (tmp_path / f"{1:016x}.jsonl").write_bytes(b'{"name": 1, "exercise": "03.1", "verdict": "not yet"}\n' * 18_000)
+    started = time.monotonic()
+    shown = read_folder(tmp_path, EXERCISES, 0.0).summary(0.0)
+    assert time.monotonic() - started < 3
+    assert len(shown["people"]) == 42
+    assert shown["exercises"][0]["not_yet"] == 41
+
+
+def test_a_folder_board_shows_sentences_only_if_they_are_asked_for(tmp_path):
+    deliver(folder_learner(tmp_path), [line(why="why")])
+    said = [read_folder(tmp_path, EXERCISES, 0.0, words).summary(0.0)["exercises"][0]["words"] for words in (True, False)]
+    assert said == ["why", ""]
+
+
+def test_a_file_from_the_future_makes_nobody_old(tmp_path):
+    for shift in (0, 0, 10**6):
+        one = folder_learner(tmp_path)
+        deliver(one, [line("03.2" if not shift else "04.1")])
+        os.utime(tmp_path / f"{one.person}.jsonl", (time.time() + shift,) * 2)
+    assert read_folder(tmp_path, EXERCISES, time.monotonic()).summary(time.monotonic())["stuck"] == "03.2"
+
+
 def test_a_folder_with_too_many_is_read_at_most_every_two_seconds(tmp_path, monkeypatch):
     for i in range(510):
         (tmp_path / f"{i:016x}.jsonl").write_text('{"name": "Anna"}\n')
@@ -607,6 +680,24 @@ def test_joining_says_what_is_sent_and_leaving_forgets(own, board, capsys):
     assert f"{board.address} has forgotten you" in capsys.readouterr().out
     assert state(board)["people"] == []
     assert cli.main(["leave"]) == 0
+
+
+def test_asking_says_whether_the_board_still_takes_it(own, board, capsys):
+    """Without it, who joined an earlier start of the board reads that verdicts are sent."""
+    assert cli.main(["join", board.address, board.join_key]) == 0
+    said, board.join_key = capsys.readouterr().out, server.new_join_key()
+    assert cli.main(["join"]) == 1
+    now = capsys.readouterr()
+    assert now.out == said
+    assert "the board does not take them now: this key is not the one" in now.err
+    assert state(board)["people"][0]["verdicts"] == "   "
+
+
+def test_asking_hands_over_what_waits(own, board, capsys):
+    assert cli.main(["join", board.address, board.join_key]) == 0
+    reporting.LOG.write_text(json.dumps(line("03.1", "passed")) + "\n")
+    assert cli.main(["join"]) == 0
+    assert state(board)["people"][0]["verdicts"] == "p  "
 
 
 def test_joining_again_is_the_same_person(own, board, capsys):
@@ -716,7 +807,8 @@ def test_what_the_instructor_reads(tmp_path, monkeypatch):
     options = argparse.Namespace(words=True)
     with BoardServer(("127.0.0.1", 0), Board(EXERCISES)) as one:
         said = command.greeting(one, options, None)
-        assert f"course join {one.address} {one.join_key} --words [--name NAME]" in said
+        assert f"course join {one.address} {one.join_key} --words\n" in said, "a line that can be typed as it stands"
+        assert "[" not in said
         assert f"{one.address}/?key={one.page_key}" in said
         assert "Only this machine can reach it. For a room: course board --host 192.168.1.5" in said
         assert f'course join "{tmp_path}" --words' in command.greeting(one, options, tmp_path)

@@ -323,6 +323,8 @@ def test_the_page_has_a_part_for_each_system_of_the_kit():
     page = kit.start_page(["linux 3.12", "linux-arm64 3.12", "windows 3.11", "windows 3.13"])
     assert "You need Python 3.11 or 3.13." in page
     assert "py -3.13 install.py --from" in page
+    assert page.count("with another of these, change its number") == 1, "only Windows has two here"
+    assert "The line below is for Python 3.13;" in page
     assert "python3.12 install.py --from" in page
     assert 'id="macos"' not in page
     assert "http" not in page, "it is read offline"

@@ -61,13 +61,14 @@ def board(options: argparse.Namespace) -> int:
     folder = Path(options.folder).expanduser() if options.folder else None
     if folder and not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: make it, and share it with the room")
-    read = FolderBoard(folder, exercises) if folder else None
+    read = FolderBoard(folder, exercises, options.words) if folder else None
     try:
-        server = BoardServer((one_address(options.host), options.port), Board(exercises), read)
+        server = BoardServer((one_address(options.host), options.port), Board(exercises, words=options.words), read)
     except (OSError, OverflowError) as error:
         raise ValueError(
             f"cannot listen on {options.host}, port {options.port} ({error}); choose with --host and --port"
         ) from None
+    server.invitation = invitation(server, options, folder)
     with server:
         try:
             print(greeting(server, options, folder), flush=True)
@@ -77,17 +78,21 @@ def board(options: argparse.Namespace) -> int:
     return 0
 
 
-def greeting(server: BoardServer, options: argparse.Namespace, folder: Path | None) -> str:
-    """What the instructor reads: two lines to pass on, and what becomes of the verdicts."""
-    words = " --words" if options.words else ""
+def invitation(server: BoardServer, options: argparse.Namespace, folder: Path | None) -> str:
+    """The line that learners type, as it stands."""
     to = f'course join "{folder.resolve()}"' if folder else f"course join {server.address} {server.join_key}"
+    return to + (" --words" if options.words else "")
+
+
+def greeting(server: BoardServer, options: argparse.Namespace, folder: Path | None) -> str:
+    """What the instructor reads: the line for learners, the address of the page, and what becomes of the verdicts."""
     kept = f"It reads {folder} and writes nothing." if folder else "It keeps verdicts in memory and writes nothing."
     lines = [
         f"The board listens on {server.address} until you press Ctrl-C. {kept}",
         "",
-        "For learners, who need not give a name:",
-        f"    {to}{words} [--name NAME]",
-        "For you (it shows everybody, so keep this address to yourself):",
+        "For learners, who need not give a name (--name NAME behind it does); your page shows this line, too:",
+        f"    {invitation(server, options, folder)}",
+        "For you (it shows everybody, so keep this address to yourself, and this window off the projector):",
         f"    {server.address}/?key={server.page_key}",
     ]
     if not folder and server.server_address[0] in ("127.0.0.1", "::1"):
@@ -101,8 +106,7 @@ def greeting(server: BoardServer, options: argparse.Namespace, folder: Path | No
 def join(options: argparse.Namespace) -> int:
     """Let the instructor's board see your verdicts; without an address, show what is sent now."""
     if options.where is None:
-        print(agreement(reporting.membership()))
-        return 0
+        return what_is_sent()
     new = new_membership(options)
     try:
         shown = str(reporting.deliver(new, []).get("name"))
@@ -114,6 +118,22 @@ def join(options: argparse.Namespace) -> int:
         reporting.send_unsent()
     print(agreement(new, clean(shown)))
     return 0
+
+
+def what_is_sent() -> int:
+    """Say what is sent, hand over what waits, and say if the board does not take it."""
+    board = reporting.membership()
+    shown, error = "", None
+    if board is not None:
+        try:
+            shown = str(reporting.deliver(board, []).get("name"))
+            reporting.send_unsent()
+        except NotDelivered as refused:
+            error = refused
+    print(agreement(board, clean(shown)))
+    if error is not None:
+        print(f"course: but the board does not take them now: {clean(error, 300)}", file=sys.stderr)
+    return int(error is not None)
 
 
 def new_membership(options: argparse.Namespace) -> Membership:

@@ -88,7 +88,7 @@ class BoardServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], board: Board, read: Callable[[], Board] | None = None):
-        self.board, self.read = board, read
+        self.board, self.read, self.invitation = board, read, ""
         self.join_key, self.page_key = new_join_key(), secrets.token_urlsafe(24)
         self.page = page()
         self.policy = policy(self.page)
@@ -177,7 +177,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
             elif address.path == "/state":
                 summary = self.server.shown().summary(time.monotonic())
-                self.answer(HTTPStatus.OK, json.dumps(summary).encode(), "application/json")
+                shown = {**summary, "join": self.server.invitation}
+                self.answer(HTTPStatus.OK, json.dumps(shown).encode(), "application/json")
             else:
                 self.send_error(HTTPStatus.NOT_FOUND, "there is only one page")
             return
@@ -197,7 +198,8 @@ class Handler(BaseHTTPRequestHandler):
             if self.server.read:
                 return self.reply(HTTPStatus.NOT_FOUND, why="this board reads a folder: join with the folder's name")
             if self.path == "/verdicts":
-                return self.reply(HTTPStatus.OK, name=self.server.board.take(content, time.monotonic()))
+                name = self.server.board.take(content, time.monotonic(), self.client_address[0])
+                return self.reply(HTTPStatus.OK, name=name)
             if self.path == "/leave":
                 self.server.board.forget(content.get("person") if isinstance(content, dict) else None)
                 return self.reply(HTTPStatus.OK)
