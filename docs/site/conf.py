@@ -1,5 +1,10 @@
 """Settings of Sphinx for `course site`, which gathers the pages first. Warnings are errors there."""
 
+from html import escape
+from textwrap import shorten
+
+from docutils import nodes
+
 project = "Fine-tuning pretrained CNNs"
 author = "the course's authors"
 copyright = "the course's authors, MIT licence"
@@ -42,14 +47,11 @@ html_favicon = "static/icon.svg"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
-templates_path: list[str] = []
+templates_path = ["templates"]
 pygments_style = "default"
 pygments_dark_style = "github-dark"
 copybutton_selector = "div.cell_input pre, .highlight-sh pre, .highlight-bat pre, .highlight-python pre"
 html_theme_options = {
-    "sidebar_hide_name": False,
-    "light_logo": "icon.svg",
-    "dark_logo": "icon.svg",
     "light_css_variables": {"color-brand-primary": "#00639c", "color-brand-content": "#00639c"},
     "dark_css_variables": {"color-brand-primary": "#7cc4f0", "color-brand-content": "#7cc4f0"},
 }
@@ -67,6 +69,27 @@ def leave_out(app, what, name, obj, skip, options):
     return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
+def describe(app, pagename, templatename, context, doctree):
+    """What a page is about, for those who search or share it: its first paragraph."""
+    found = [one for one in doctree.findall(nodes.paragraph) if isinstance(one.parent, nodes.section)] if doctree else []
+    if found:
+        about = escape(shorten(found[0].astext(), 160, placeholder=" …"))
+        title = escape(next(doctree.findall(nodes.title)).astext())
+        context["metatags"] += f"""
+<meta name="description" content="{about}">
+<meta property="og:type" content="website">
+<meta property="og:title" content="{title}">
+<meta property="og:description" content="{about}">"""
+
+
+def wait(app, pagename, templatename, context, doctree):
+    """Pictures below the first are loaded when one comes near them."""
+    first, mark, rest = context.get("body", "").partition("<img ")
+    context["body"] = first + mark + rest.replace("<img ", '<img loading="lazy" ')
+
+
 def setup(app):
+    app.connect("html-page-context", describe)
+    app.connect("html-page-context", wait)
     app.connect("autodoc-process-docstring", code_below_a_colon, priority=400)  # before napoleon
     app.connect("autodoc-skip-member", leave_out)

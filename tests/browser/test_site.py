@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -56,6 +58,10 @@ def visit(open_page, address):
     assert asked
 
 
+COME = """() => Promise.all([...document.images].map((one) => {
+  one.loading = "eager";  // as if one had come near
+  return one.decode().catch(() => null);
+}))"""
 LOOK = """() => ({
   wide: document.documentElement.scrollWidth - innerWidth,
   blind: [...document.images].filter((one) => !one.alt.trim() && !one.closest(".sidebar-brand")).map((one) => one.src),
@@ -73,8 +79,104 @@ def test_no_page_is_too_wide_and_no_picture_is_missing(visit, folder, address, w
     for path in pages[int(dark) :: 2]:
         page.goto(f"{address}/{path}")
         page.wait_for_load_state("load")
+        page.evaluate(COME)
         found = page.evaluate(LOOK)
         assert (found["wide"], found["blind"], found["lost"]) == (0, [], []), path
+
+
+class Page(HTMLParser):
+    """What a page says of itself, where it leads, and what it can be reached by."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.said: dict[str, str] = {}
+        self.leads: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        about = dict(attrs)
+        self.said |= {about.get("name") or about.get("property", ""): about.get("content", "")} if tag == "meta" else {}
+        self.leads += [about[key] for key in ("href", "src") if about.get(key)]
+        self.ids |= {about["id"]} if "id" in about else set()
+
+
+@pytest.fixture(scope="module")
+def read(folder):
+    """All pages, by their paths."""
+    return {path: Page(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html") if "_static" not in path.parts}
+
+
+def test_no_link_of_the_site_is_broken(read, folder):
+    assert len(read) > len(LESSONS)
+    for path, page in read.items():
+        for link in page.leads:
+            where = urlsplit(link)
+            if where.scheme or link.startswith("/"):
+                continue
+            target = (path.parent / unquote(where.path)).resolve() if where.path else path
+            assert target.exists(), f"{path.relative_to(folder)} leads to {link}"
+            if where.fragment and target in read and not where.fragment.isdigit():  # of slides, which count themselves
+                assert unquote(where.fragment) in read[target].ids, f"{path.relative_to(folder)} leads to {link}"
+
+
+def test_a_page_says_what_it_is_about_where_it_is_shared(read, folder):
+    dull = {"search.html", "genindex.html", "py-modindex.html", "404.html"}
+    said = {path: page.said for path, page in read.items() if path.relative_to(folder).as_posix() not in dull}
+    for path, found in said.items():
+        assert 20 < len(found["description"]) <= 160, path
+        assert found["og:description"] == found["description"], path
+        assert found["og:title"], path
+    first = LESSONS[0]
+    assert first.promise.startswith(said[folder / f"lessons/{first.name}.html"]["description"][:60])
+
+
+@pytest.mark.parametrize("path", ["index.html", "slides.html", f"lessons/{LESSONS[-2].name}.html"])
+def test_pictures_below_the_first_wait_until_one_comes_near(visit, path):
+    page = visit(path, width=PHONE)
+    first, *others = page.evaluate("[...document.querySelectorAll('article img')].map((one) => one.loading)")
+    assert first != "lazy"
+    assert set(others) == {"lazy"}
+
+
+def test_the_name_of_the_course_is_read_out_without_its_logo(visit):
+    page = visit("guide.html")
+    page.get_by_role("link", name="Fine-tuning pretrained CNNs", exact=True).first.wait_for(timeout=3000)
+    assert page.locator(".sidebar-brand img").evaluate_all("(all) => all.map((one) => one.alt)") == [""]
+
+
+def test_printed_code_is_all_there_and_answers_stay_folded(visit):
+    page = visit("lessons/03_freeze.html", width=700)
+    page.emulate_media(media="print")
+    cut = "(all) => all.filter((one) => one.checkVisibility() && one.scrollWidth > one.clientWidth + 1).length"
+    assert page.locator("pre").evaluate_all(cut) == 0
+    assert not page.locator("details.answer pre").first.is_visible()
+    assert not page.locator(".lesson-bar a").first.is_visible()
+
+
+def test_nothing_moves_for_those_who_want_no_motion(visit):
+    page = visit("index.html", width=PHONE)
+    page.emulate_media(reduced_motion="reduce")
+    moves = "(all) => all.filter((one) => parseFloat(getComputedStyle(one).transitionDuration) > 0).map((one) => one.className)"
+    assert page.locator("*").evaluate_all(moves) == []
+    assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+
+
+def test_a_thumb_hits_the_links_below_a_title(visit):
+    page = visit("lessons/03_freeze.html", width=PHONE)
+    heights = page.locator(".lesson-bar a").evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().height)")
+    assert len(heights) > 3
+    assert min(heights) >= 24
+
+
+def test_an_address_that_is_not_there_leads_home(visit, folder):
+    page = visit("404.html", width=PHONE, dark=True)
+    assert page.locator("h1").inner_text() == "There is no such page"
+    home = page.get_by_role("link", name="Fine-tuning pretrained CNNs").get_attribute("href")
+    assert home.startswith("/")
+    assert home.endswith("/")
+    leads = Page((folder / "404.html").read_text(encoding="utf-8")).leads
+    assert all(link.startswith(("/", "data:")) for link in leads), "it is shown at any depth"
 
 
 def test_every_lesson_shows_all_its_pictures(visit, address):
@@ -165,6 +267,22 @@ def test_the_slider_moves_by_keyboard_and_says_the_rate(visit):
     assert len({words for _, words in seen}) == 9
 
 
+def test_what_the_slider_says_stands_below_it_and_moves_nothing(visit):
+    page = visit("lessons/07_two_phases_and_learning_rates.html", width=PHONE)
+    page.get_by_label("Learning rate").focus()
+    places = """() => ["input", ".rates-said .on", ".rates-panels"].map((one) => {
+      const {top, bottom} = document.querySelector(`.rates ${one}`).getBoundingClientRect();
+      return [top, bottom];
+    })"""
+    heights = set()
+    for key in ("Home", *["ArrowRight"] * 8):
+        page.keyboard.press(key)
+        (top, slider), (words, end), (panels, _) = page.evaluate(places)
+        assert slider <= words < end <= panels
+        heights.add(round(panels - top))
+    assert len(heights) == 1
+
+
 def test_without_javascript_the_slider_is_a_figure(chromium, address):
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
@@ -202,4 +320,5 @@ def test_pages_work_from_a_folder_too(open_page, folder):
     page = open_page((folder / "index.html").as_uri())
     page.click("text=Read lesson 00")
     page.wait_for_url("**/00_start_here.html")
+    page.evaluate(COME)
     assert page.evaluate("[...document.images].every((one) => one.naturalWidth)")

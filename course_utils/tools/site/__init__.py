@@ -106,6 +106,7 @@ def gather(folders: Folders) -> None:
     gather_slides(shown, folders)
     for page, text in reference.pages().items():
         write(folders.source / page, text)
+    gather_lost(address, folders.extra)
     gather_index(course, shown, links, [*pages.values(), "slides.md"], folders)
 
 
@@ -137,6 +138,13 @@ def gather_slides(shown: list[slides.Slide], folders: Folders) -> None:
         write(folders.extra / "slides" / slide.file, slides.without_title(slide.picture.png))
         write(folders.source / "cards" / slide.file, slides.without_title(slide.card.png))
     write(folders.source / "slides.md", documents.page_from(SITE / "slides.md", slides=shown))
+
+
+def gather_lost(address: str, extra: Path) -> None:
+    """The page for addresses that are not there. It is shown at any depth, so it leads to where Pages puts the site."""
+    title, _ = documents.intro((HOME / "README.md").read_text(encoding="utf-8"))
+    home = f"/{address.rpartition('/')[2]}/"
+    write(extra / "404.html", documents.page_from(SITE / "404.html", title=title, home=home))
 
 
 def gather_index(

@@ -66,10 +66,10 @@ def figure(losses: dict[float, Curves], vals: dict[float, Curves], best: float) 
         f'<input id="rate" type="range" min="0" max="{len(rates) - 1}" step="1" value="{rates.index(best)}">',
         f'<div class="rates-ends" aria-hidden="true"><span>{plain(rates[0])}</span><span>{plain(rates[-1])}</span></div>',
         "</div>",
-        f'<div class="rates-panels">{"".join(panels)}</div>',
         '<div class="rates-said" aria-live="polite">',
         *(f"<p{mark(place, rate == best)}>{said(rate, vals[rate])}</p>" for place, rate in enumerate(rates)),
         "</div>",
+        f'<div class="rates-panels">{"".join(panels)}</div>',
         f"<figcaption>The line is the mean of {len(SEEDS)} seeds, the band reaches from the lowest to the highest. "
         "Pale lines are the other rates. Epoch 0 is the end of phase one.</figcaption>",
         "</figure>",
