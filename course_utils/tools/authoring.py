@@ -99,7 +99,8 @@ def with_install_cell(notebook: NotebookNode) -> NotebookNode:
     """A copy of `notebook` whose first code cell fetches the course where it is not installed."""
     result = copy.deepcopy(notebook)
     first = next(place for place, cell in enumerate(result.cells) if cell.cell_type == "code")
-    cell = new_code_cell(install_cell(repository_address()), id=INSTALL, metadata={"tags": [INSTALL]})
+    folded = {"source_hidden": True}  # in JupyterLab, where it does nothing; Colab and Kaggle show it
+    cell = new_code_cell(install_cell(repository_address()), id=INSTALL, metadata={"tags": [INSTALL], "jupyter": folded})
     result.cells.insert(first, cell)
     return result
 

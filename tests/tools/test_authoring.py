@@ -263,7 +263,9 @@ def test_two_builds_give_the_same_bytes(lesson, tmp_path, monkeypatch):
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code), "a guess comes before its answer"
     assert printed["03_freeze-02"] == ["3.14"]
     assert set(answers.metadata) == {"kernelspec", "source"}
-    assert all(set(cell.metadata) <= {"tags", "nbgrader"} for notebook in (answers, learner) for cell in notebook.cells)
+    assert all(
+        set(cell.metadata) <= {"tags", "nbgrader", "jupyter"} for notebook in (answers, learner) for cell in notebook.cells
+    )
     assert not list(tmp_path.rglob("*.part"))
 
 
