@@ -29,6 +29,7 @@ from urllib.request import url2pathname
 
 from course_utils.files import write_atomic
 from course_utils.profiles import HOME
+from course_utils.tools.paths import can_be_made
 
 SYSTEMS = {  # by the names of install.py, those of uv; torch needs no older ones
     "linux": "x86_64-manylinux_2_28",
@@ -59,6 +60,9 @@ class Wheel:
 def kit(options: argparse.Namespace) -> int:
     """Put everything on a stick, for other systems too: packages, lessons, data and a page that tells people how to start."""
     folder = Path(options.folder).expanduser().resolve()
+    if not folder.parent.is_dir():  # else gigabytes would go where a stick has been
+        raise ValueError(f"{options.folder}: there is no folder {folder.parent}; is the stick in place, and its name right?")
+    can_be_made(str(folder), "the kit in", folder=True)
     files = repository_files()
     asked = [
         f"{system} {python}" for system in options.platform or [this_system()] for python in options.python or [this_python()]

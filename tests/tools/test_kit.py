@@ -228,6 +228,15 @@ def test_little_room_is_said_before_anything_is_fetched(index, home, tmp_path, m
     assert index.given == []
 
 
+@pytest.mark.parametrize(("place", "words"), [("none/stick", "is the stick in place"), ("file", "is a file")])
+def test_a_place_that_is_not_there_is_refused_before_anything_is_asked(tmp_path, monkeypatch, capsys, place, words):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(kit, "resolve", lambda *given, **more: pytest.fail("was asked for"))
+    assert cli.main(["kit", str(tmp_path / place)]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_without_uv_it_says_where_to_get_it(home, monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "uv", None)
     assert make(tmp_path / "stick") == 2
