@@ -34,6 +34,12 @@ def chromium() -> Iterator:
     playwright.stop()
 
 
+def failed(request, errors: list[str]) -> None:
+    """Note a request that failed, but not one that ended because the page was left while a picture was loading."""
+    if "ERR_ABORTED" not in (request.failure or ""):
+        errors.append(f"failed: {request.url}")
+
+
 @pytest.fixture
 def open_page(chromium) -> Iterator:
     """`open_page(address, width=1280, dark=False)` gives a page; the test fails if a page wrote an error to its console."""
@@ -47,7 +53,7 @@ def open_page(chromium) -> Iterator:
         page = context.new_page()
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("requestfailed", lambda request: errors.append(f"failed: {request.url}"))
+        page.on("requestfailed", lambda request: failed(request, errors))
         page.goto(address)
         return page
 
