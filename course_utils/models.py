@@ -22,6 +22,7 @@ from torchvision.transforms import InterpolationMode
 
 from course_utils.files import write_atomic
 from course_utils.heads import Head, converted, first_line, head_name, head_of, outputs_of, put_head, quoted
+from course_utils.profiles import restored
 from course_utils.trial import aside, input_shapes
 from course_utils.weights import ShapesWeights, get_weights, image_transform, read_imagenet
 
@@ -110,7 +111,7 @@ def fill(architecture: str, state: dict[str, Tensor], num_classes: int) -> nn.Mo
     linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     absent = {name: layer for name, layer in linear.items() if f"{name}.weight" not in state}
     wanted = {n: value for n, value in model.state_dict().items() if n.rpartition(".")[0] not in absent}
-    compare(state, wanted, f"the file of weights for {architecture}", "`git checkout data/weights` brings ours back")
+    compare(state, wanted, f"the file of weights for {architecture}", restored("data/weights"))
     model.load_state_dict(state, strict=False, assign=True)
     generator = torch.Generator().manual_seed(0)
     for layer in absent.values():  # as torchvision's VGG does it

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from course_utils import feature_store
-from course_utils.devices import has_bfloat16, mixed_precision
+from course_utils.devices import device_of, has_bfloat16, mixed_precision, to_device
 from course_utils.equivalence import config_of, difference, is_alone, memory_of, same, sample, why_not_fixed
 from course_utils.feature_store import Features, keep, plan_for, store, stored
 from course_utils.fingerprint import Unrecognised, fingerprint
@@ -33,7 +33,6 @@ from course_utils.inference import AS_IT_IS, Inference, fastest, hooks_of
 from course_utils.profiles import WORK
 from course_utils.progress_bar import progress
 from course_utils.rng import preserve_rng_state, rng_state, same_rng_state, seed_all
-from course_utils.train import device_of, to_device
 
 CACHE = WORK / ".course"
 SELDOM = {1, 2, *(8**i for i in range(1, 12))}  # batches and epochs at which one picture is run by itself

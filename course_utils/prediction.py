@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from course_utils.devices import device_of
 from course_utils.finetune import eval_mode
 from course_utils.images import to_rgb
 from course_utils.losses import is_single, logits_of
-from course_utils.train import device_of
 
 
 def predict(

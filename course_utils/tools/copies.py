@@ -16,6 +16,7 @@ from typing import Any
 
 from course_utils.errors import BLANK
 from course_utils.files import write_atomic
+from course_utils.profiles import restored
 from course_utils.tools import lessons
 
 Notebook = dict[str, Any]
@@ -118,7 +119,7 @@ def read_lesson(path: Path) -> Notebook:
     try:
         return parse(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}); `git checkout notebooks` brings it back") from error
+        raise ValueError(f"{path} cannot be read ({error}); {restored('notebooks')}") from error
 
 
 def as_shipped(path: Path) -> Notebook | None:
