@@ -29,7 +29,7 @@ from course_utils.tools.bench.jobs import (
 from course_utils.tools.bench.report import marks_of, report, rows_of, summary
 from course_utils.tools.bench.worker import measure
 
-HEAD, LAYER4, EVERYTHING, VGG16, SWEEP = (replace(job, per_class=2, epochs=2) for job in JOBS)
+HEAD, MANY, LAYER4, EVERYTHING, VGG16, SWEEP = (replace(job, per_class=2, epochs=2) for job in JOBS)
 LIMITS = list(filter(is_limit, CONTESTANTS))
 SHORT = replace(SWEEP, rates=(0.01, 0.1, 1.0), seeds=(0, 1))
 
@@ -261,7 +261,7 @@ def test_quick_is_small_and_ours_alone():
     assert sorted([*names, *missing]) == sorted([*LIMITS, "plain", "fit", "reuse"])
     assert set(missing) <= set(LIMITS) - {"limit", "limit+folded"}, "who asks for no engine does not need one"
     assert [(job.name, job.per_class) for job in choose_jobs(None, True)] == [
-        (job.name, job.per_class // 2) for job in JOBS if job.name != "vgg16"
+        (job.name, job.per_class // 2) for job in JOBS if job.name not in ("vgg16", "many")
     ]
     assert [job.name for job in choose_jobs(["vgg16"], True)] == ["vgg16"]
 
@@ -301,7 +301,7 @@ def played(monkeypatch, tmp_path):
 
     def run_once(job, name, pictures, threads):
         places.append(pictures)
-        assert len(list(pictures.glob("*/*/*.png"))) == 24
+        assert len(list(pictures.glob("*/*/*.png"))) == 12 * job.per_class
         return run(name, seconds[name], None if is_limit(name) else 0.8, job.name)
 
     monkeypatch.setattr(jobs, "JOBS", [replace(job, per_class=4) for job in JOBS])
@@ -326,6 +326,13 @@ def test_the_command_takes_turns_prints_and_writes(played, capsys, tmp_path):
     assert {"date", "versions", "jobs"} < found.keys()
     assert [round(row["to_limit"], 2) for row in found["rows"] if row["job"] == "head"] == [1.25, 1.0, 9.0, 8.0, 1.1]
     assert not any(place.exists() for place in played)
+
+
+def test_of_many_pictures_there_are_limits_ours_and_the_plain_loop_alone(played, capsys):
+    assert cli.main(["bench", "--jobs", "many", "--repeats", "1", "--contestants", "plain", "fit", "reuse"]) == 0
+    said = capsys.readouterr()
+    assert re.findall(r"many · ([^:]+): CPU", said.err) == ["limit", "limit+folded", "plain", "reuse"]
+    assert "many: reuse takes 1.10 × the CPU seconds of limit+folded; at most 1.1: " in said.out
 
 
 def test_where_bfloat16_is_imitated_mixed_precision_is_left_out_with_a_word(played, monkeypatch, capsys):

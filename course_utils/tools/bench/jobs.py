@@ -52,6 +52,7 @@ class Job:
     per_class: int = 50  # pictures of each of the six classes, for training and again for validation
     epochs: int = 10
     band: float = 0.05  # how far from the plain loop's an accuracy may lie
+    contestants: tuple[str, ...] = ()  # who does it, beside the limits; none: everybody
     to_limit: float | None = None  # CPU seconds of `reuse`: at most so many times the limit's
     to_other: float | None = None  # CPU seconds of the best that is not ours: at least so many times those of `reuse`
     mixed_to_other: float | None = None  # the same for ours in mixed precision; the best that is not ours stays in float32
@@ -70,6 +71,10 @@ class Job:
     @property
     def is_sweep(self) -> bool:
         return len(self.trainings) > 1
+
+    def is_for(self, name: str) -> bool:
+        """Whether this contestant does it. Where everything learns there is no frozen pass, and so no limit."""
+        return bool(self.learns) if is_limit(name) else not self.contestants or name in self.contestants
 
     @property
     def every(self) -> int:
@@ -90,9 +95,20 @@ class Job:
         return f"{self.name}: {self.title}; {count} + {count} pictures, {self.epochs} epochs{times}"
 
 
+LONG = ("many", "vgg16")
 RATES, SEEDS = (0.01, 0.03, 0.1, 0.3, 1.0), (0, 1, 2)
 JOBS = [
     Job("head", "ResNet-18, the head learns", ("fc",), (0.1,), to_limit=1.1, to_other=10),
+    Job(
+        "many",
+        "ResNet-18, the head learns, ten times the pictures",
+        ("fc",),
+        (0.1,),
+        per_class=500,
+        contestants=("plain", "reuse"),
+        to_limit=1.1,
+        to_other=10,
+    ),
     Job("layer4", "ResNet-18, layer4 and head learn", ("layer4", "fc"), (0.01,), to_other=2.5),
     Job(
         "everything",
@@ -111,12 +127,12 @@ JOBS = [
 
 
 def choose_jobs(names: list[str] | None, quick: bool) -> list[Job]:
-    """The jobs of these names, or all; with half the pictures and a wider band if it has to be quick, and without VGG16."""
+    """The jobs of these names, or all; with half the pictures and a wider band if it has to be quick, and without long ones."""
     known = {job.name: replace(job, per_class=job.per_class // 2, band=0.1) if quick else job for job in JOBS}
     for name in names or ():
         if name not in known:
             raise unknown("job", name, known)
-    return [known[name] for name in names or known if names or not quick or name != "vgg16"]
+    return [known[name] for name in names or known if names or not quick or name not in LONG]
 
 
 def is_limit(name: str) -> bool:
