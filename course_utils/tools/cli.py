@@ -69,7 +69,7 @@ def doctor(options: argparse.Namespace) -> int:
     from course_utils.tools.doctor import examine, report
 
     choose_profile(options)
-    findings = examine(settings())
+    findings = examine(settings(), measured=True)
     print(report(findings, settings().profile))
     return 1 if any(finding.state == "missing" for finding in findings) else 0
 
