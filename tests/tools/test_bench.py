@@ -236,12 +236,15 @@ def test_the_table_shows_numbers_voids_and_what_was_scaled():
 def test_the_page_has_a_table_for_each_precision_and_the_fastest_engine_as_the_limit():
     runs = [run("limit", 3, None), run("limit+openvino", 2, None), run("plain", 30), run("reuse", 4)]
     runs += [run("plain+bf16", 15), run("reuse+bf16", 3)]
-    found = {"jobs": [{"name": "head", "title": "Head"}], "rows": [vars(row) for row in rows_of(HEAD, runs)]}
+    runs += [run("reuse", 5, job="many")]
+    rows = [*rows_of(HEAD, runs), *rows_of(MANY, runs)]
+    found = {"jobs": [{"name": "head", "title": "Head"}, {"name": "many", "title": "Many"}], "rows": [*map(vars, rows)]}
     exact, mixed = summary(found).split("\n\n")
     assert exact.splitlines()[0] == "| | the limit | plain loop | **cached features** |"
     assert exact.splitlines()[2] == "| Head | 0.50 | 7.50 | 1.00 |"
-    assert mixed.splitlines()[0] == "| | plain loop | **cached features** |"
-    assert mixed.splitlines()[2] == "| Head | 5.00 | 1.00 |"
+    assert exact.splitlines()[3:] == ["| Many | – | – | 1.00 |"]
+    assert mixed.splitlines()[0] == "| | plain loop | **cached features** | the same in float32 |"
+    assert mixed.splitlines()[2:] == ["| Head | 5.00 | 1.00 | 1.33 |"], "many pictures are not trained on in mixed precision"
 
 
 # ---------------------------------------------------------------------------------------------------------- choosing

@@ -143,26 +143,36 @@ def table(job: Job, rows: Sequence[Row]) -> str:
 # ------------------------------------------------------------------------------------------------- docs/benchmark.md
 
 TITLES = {"limit": "the limit", "plain": "plain loop", "fit": "`fit` on pictures", "reuse": "**cached features**"}
+IN_FLOAT32 = "the same in float32"
 
 
 def summary(found: dict[str, Any]) -> str:
     """Tables in Markdown of what `course bench --json` has written: CPU seconds as multiples of ours with cached features.
 
-    One in float32, with the fastest engine as the limit, and one in mixed precision, as multiples of ours in that.
+    One in float32, with the fastest engine as the limit; and one in mixed precision, as multiples of ours in that, with what
+    ours take in float32 as the last column.
     """
     names = list(dict.fromkeys(row["contestant"] for row in found["rows"]))
     exact = ["limit", *(name for name in names if not is_limit(name) and not is_mixed(name))]
-    return "\n\n".join(markdown(found, some) for some in (exact, [*filter(is_mixed, names)]) if some)
+    mixed = list(filter(is_mixed, names))
+    return "\n\n".join(markdown(found, some) for some in (exact, mixed and [*mixed, "reuse"]) if some)
 
 
 def markdown(found: dict[str, Any], names: list[str]) -> str:
-    """The table of these contestants."""
-    titles = [TITLES.get(name, name) for name in (name.partition("+")[0] for name in names)]
+    """The table of these contestants, who are measured by ours in the precision of the first."""
+    mixed = is_mixed(names[0])
+    titles = [IN_FLOAT32 if mixed and not is_mixed(name) else title(name) for name in names]
     lines = [f"| | {' | '.join(titles)} |", "|---" * (len(names) + 1) + "|"]
     for job in found["jobs"]:
         cpu = {row["contestant"]: row["cpu"] for row in found["rows"] if row["job"] == job["name"] and not row["void"]}
         cpu["limit"] = cpu.get(fastest(cpu, is_limit))
-        ours = cpu.get("reuse+bf16" if is_mixed(names[-1]) else "reuse")
+        ours = cpu.get("reuse+bf16" if mixed else "reuse")
         ratios = [cpu[name] / ours if ours and cpu.get(name) else None for name in names]
-        lines.append(f"| {job['title']} | {' | '.join(map(times, ratios))} |")
+        if any(ratios):
+            lines.append(f"| {job['title']} | {' | '.join(map(times, ratios))} |")
     return "\n".join(lines)
+
+
+def title(name: str) -> str:
+    file = name.partition("+")[0]
+    return TITLES.get(file, file)
