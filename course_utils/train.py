@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from course_utils.devices import Arriving, Inputs, device_of, is_autocast, prefetched, to_device
 from course_utils.finetune import check_rate, eval_mode, train_mode, trainable
-from course_utils.losses import Loss, as_labels, count_right, cross_entropy, describe, ignored_by, loss_of
+from course_utils.losses import Loss, as_labels, count_right, cross_entropy, describe, ignored_by, in_single, loss_of
 from course_utils.progress_bar import progress
 
 Batches = Iterable[tuple[Inputs, Tensor]]
@@ -62,14 +62,14 @@ def train_one_epoch(
         step_scheduler: sets the rates anew after each step.
         loader: batches of two, images and labels. Labels are class numbers of shape (batch,), or have the shape of the
             outputs: soft labels, several labels of a picture, or the yes or no for a single logit.
-        loss_function: takes what the model returns, and the labels; gives the mean over the batch.
+        loss_function: takes what the model returns, in float32 at least, and the labels; gives the mean over the batch.
 
     Returns:
         Loss and accuracy averaged over the pictures, each measured when its batch was shown, before the step. A loss that is
         another mean than that over the pictures, as with class weights, is averaged here all the same; `evaluate` is exact.
 
     Raises:
-        TypeError: if a batch, or what the model returns, has another form.
+        TypeError: if the model is none, or a batch, or what the model returns, has another form.
         ValueError: if nothing learns, the loader is empty, a label stands for no output, the loss is not one number or has
             no gradient, batch norm cannot learn from a batch of one picture, or a `torch.autocast` keeps old weights.
         FloatingPointError: if the loss is not finite, before the step; the message names batch and learning rates.
@@ -82,7 +82,8 @@ def train_one_epoch(
     meter = Meter(loss_function)
     with progress(loader, note) as batches:
         for images, labels in prefetched(pairs(batches), device):
-            outputs = forward(model, images)
+            torch.clear_autocast_cache()  # copies of older weights, by an autocast that the model itself has
+            outputs = in_single(forward(model, images))
             labels, counted = as_labels(labels, outputs, meter.ignored)
             labels = to_device(labels, device)
             loss = loss_of(loss_function, outputs, labels)
@@ -118,14 +119,15 @@ def evaluate(model: nn.Module, loader: Batches, *, loss_function: Loss = cross_e
     all pictures; these are kept until then.
 
     Raises:
-        TypeError: if a batch, or what the model returns, has another form than `train_one_epoch` takes.
+        TypeError: if the model is none, or a batch, or what it returns, has another form than `train_one_epoch` takes.
         ValueError: if the loader is empty, a label stands for no output, or the loss is not one number.
     """
+    check_model(model)
     device = device_of(model)
     meter, kept = Meter(loss_function), []
     with eval_mode(model), torch.inference_mode(), progress(loader, note) as batches:
         for images, labels in prefetched(pairs(batches), device):
-            outputs = model(images)
+            outputs = in_single(model(images))
             labels, counted = as_labels(labels, outputs, meter.ignored)
             labels = to_device(labels, device)
             if loss_function is cross_entropy:
@@ -292,7 +294,13 @@ def check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
         )
 
 
+def check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a model is a torch.nn.Module, not {reprlib.repr(model)}; it comes first, the batches come after it")
+
+
 def check_learns(model: nn.Module) -> None:
+    check_model(model)
     if not trainable(model):
         raise ValueError("nothing learns: every parameter of the model is frozen; unfreeze its head at least")
 

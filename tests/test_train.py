@@ -254,6 +254,36 @@ def test_a_loss_is_no_class(small_net, batches):
         fit(model, batches, batches, sgd(model), epochs=1, loss_function=nn.CrossEntropyLoss)
 
 
+def test_a_loss_is_a_function(small_net, batches):
+    with pytest.raises(TypeError, match=r"loss_function takes outputs and labels, .* and is not 'cross entropy'"):
+        evaluate(small_net(), batches, loss_function="cross entropy")
+
+
+@pytest.mark.parametrize("loss_function", [nn.BCELoss(), F.binary_cross_entropy])
+def test_probabilities_are_refused_since_no_accuracy_comes_of_them(small_net, batches, loss_function):
+    """Each is above 0, so each picture would be a yes."""
+    model = nn.Sequential(small_net(num_classes=1), nn.Sigmoid())
+    yes_or_no = [(images, (labels > 1).float()[:, None]) for images, labels in batches]
+    with pytest.raises(ValueError, match=r"counted by the sign of logits; leave out the sigmoid .* nn\.BCEWithLogitsLoss\(\)"):
+        evaluate(model, yes_or_no, loss_function=loss_function)
+
+
+@pytest.mark.parametrize("given", [None, nn.Linear])
+def test_what_is_no_model(batches, given):
+    optimizer = sgd(nn.Linear(2, 2))
+    for run in (lambda: fit(given, batches, batches, optimizer, epochs=1), lambda: evaluate(given, batches)):
+        with pytest.raises(TypeError, match=r"a model is a torch\.nn\.Module, not .*; it comes first"):
+            run()
+
+
+def test_losses_of_a_model_in_half_precision_are_in_float32(small_net, batches):
+    """Each has more than three digits, and an average of them is no multiple of 2 ** -8."""
+    model = small_net().bfloat16()
+    halves = [(images.bfloat16(), labels) for images, labels in batches]
+    wanted = torch.cat([F.cross_entropy(model.eval()(images).float(), labels, reduction="none") for images, labels in halves])
+    assert evaluate(model, halves).loss == pytest.approx(wanted.mean().item(), rel=1e-6)
+
+
 def test_a_batch_of_which_nothing_counts_has_no_loss(small_net, batches):
     model = small_net()
     spoilt = [batches[0], (batches[1][0], torch.full((8,), -100))]
