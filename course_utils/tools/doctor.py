@@ -150,7 +150,9 @@ def precision() -> Finding:
     from course_utils.profiles import settings
 
     if has_bfloat16(settings().device):
-        return Finding("precision", "ok", "mixed_precision takes bfloat16 here, and trains faster; lessons stay in float32")
+        return Finding(
+            "precision", "ok", "mixed_precision takes bfloat16 here, and large layers train faster; lessons stay in float32"
+        )
     return Finding("precision", "ok", "mixed_precision stays in float32 here, as bfloat16 would not be faster")
 
 

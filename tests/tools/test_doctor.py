@@ -70,7 +70,9 @@ def test_the_report_puts_the_remedy_below_and_the_conclusion_last():
 # ---------------------------------------------------------------------------------------------------- the programs
 
 
-@pytest.mark.parametrize(("native", "words"), [(True, "takes bfloat16 here, and trains faster"), (False, "stays in float32")])
+@pytest.mark.parametrize(
+    ("native", "words"), [(True, "takes bfloat16 here, and large layers train faster"), (False, "stays in float32")]
+)
 def test_the_precision_that_auto_takes(monkeypatch, native, words):
     monkeypatch.setattr("course_utils.devices.has_bfloat16", lambda device: native)
     assert words in finding(list(doctor.torches()), "precision").text
