@@ -112,7 +112,7 @@ def as_labels(labels: Tensor, outputs: Any, ignored: int) -> tuple[Tensor, int]:
 def count_labelled(labels: Tensor, classes: int, ignored: int) -> int:
     low, high = map(int, labels.aminmax()) if labels.numel() else (0, 0)
     if low >= 0 and high < classes and not low <= ignored <= high:
-        return len(labels)
+        return labels.numel()  # a picture may have many, one for each point
     labelled = labels[labels != ignored]
     beyond = labelled[(labelled < 0) | (labelled >= classes)]
     if len(beyond):

@@ -229,6 +229,17 @@ def test_losses_of_training_are_means_over_pictures_with_labels(small_net):
     assert score.loss == pytest.approx(sum(losses) / 6, rel=1e-4)
 
 
+def test_labels_for_each_point_of_a_picture_count_alike():
+    """Also where some are ignored in one batch and none in another; of such labels there is no accuracy."""
+    torch.manual_seed(0)
+    model, images, labels = nn.Conv2d(3, 4, 3, padding=1), torch.randn(6, 3, 8, 8), torch.randint(4, (6, 8, 8))
+    labels[4:, :4] = -100
+    images[4:] *= 5
+    score = evaluate(model, [(images[i : i + 2], labels[i : i + 2]) for i in (0, 2, 4)])
+    assert score.loss == pytest.approx(F.cross_entropy(model(images), labels).item(), rel=1e-5)
+    assert math.isnan(score.accuracy)
+
+
 @pytest.mark.parametrize(
     ("loss_function", "words"),
     [
