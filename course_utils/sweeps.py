@@ -75,7 +75,7 @@ def sweep(
 
     Returns:
         One record per run: `{"lr": 0.01, "seed": 0, "loss": …, "val": …}`, with the loss and the accuracy (0 … 1) on `val`.
-        The loss of a run is infinite if it diverged; its accuracy is then that of the last step before.
+        The loss of a run is infinite if it diverged; its accuracy, of the weights before that step, says little then.
 
     Raises:
         TypeError: if `start` or `optimizer` is no function, `start` does not return a module, or something cannot travel to

@@ -72,7 +72,8 @@ def train_one_epoch(
         TypeError: if the model is none, or a batch, or what the model returns, has another form.
         ValueError: if nothing learns, the loader is empty, a label stands for no output, the loss is not one number or has
             no gradient, batch norm cannot learn from a batch of one picture, or a `torch.autocast` keeps old weights.
-        FloatingPointError: if the loss is not finite, before the step; the message names batch and learning rates.
+        FloatingPointError: if the loss is not finite, before the step; the message names batch and learning rates, and a
+            batch norm whose statistics the batch has spoilt.
     """
     check_learns(model)
     check_schedulers(optimizer, step_scheduler)
@@ -91,7 +92,7 @@ def train_one_epoch(
             check_gradient(loss)
             optimizer.zero_grad()
             loss.backward()
-            check_finite(meter, counted, optimizer, note)  # here, where a GPU computes gradients while the loss arrives
+            check_finite(model, meter, counted, optimizer, note)  # here, where a GPU computes gradients while the loss arrives
             optimizer.step()
             if step_scheduler:
                 step_scheduler.step()
@@ -366,7 +367,7 @@ def check_gradient(loss: Tensor) -> None:
         )
 
 
-def check_finite(meter: Meter, counted: int, optimizer: Optimizer, note: str) -> None:
+def check_finite(model: nn.Module, meter: Meter, counted: int, optimizer: Optimizer, note: str) -> None:
     """The loss of the last batch is a number."""
     meter.settle()
     if not counted and math.isnan(meter.last):
@@ -378,8 +379,18 @@ def check_finite(meter: Meter, counted: int, optimizer: Optimizer, note: str) ->
         rates = [group["lr"] for group in optimizer.param_groups]
         raise FloatingPointError(
             f"the loss became {meter.last} in {note}, batch {meter.batches}, at learning rate {rates}; "
-            "try a tenth of that rate, and look at the pictures of that batch"
+            f"try a tenth of that rate, and look at the pictures of that batch{left_by_it(model)}"
         )
+
+
+def left_by_it(model: nn.Module) -> str:
+    """What a batch that gives no number has left in the model, in words: statistics are taken before the loss is known."""
+    norms = {
+        name: one for name, one in model.named_modules() if isinstance(one, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
+    }
+    spoilt = [name for name, one in norms.items() if one.running_mean is not None and not one.running_mean.isfinite().all()]
+    words = "; {!r} has taken it into its statistics, so begin with a new model, or with weights and statistics kept before"
+    return words.format(spoilt[0]) if spoilt else ""
 
 
 def check_autocast(device: torch.device) -> None:

@@ -768,6 +768,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(small_net, batches):
     with pytest.raises(FloatingPointError) as caught:
         fit(model, spoilt, batches, sgd(model, 0.25), epochs=3)
     assert str(caught.value).startswith("the loss became nan in epoch 1/3, batch 2, at learning rate [0.25]; try a tenth")
+    assert "'bn1' has taken it into its statistics, so begin with a new model" in str(caught.value)
     assert all(p.isfinite().all() for p in model.parameters()), "the model keeps the last weights that were good"
 
 
