@@ -88,9 +88,9 @@ def load_checkpoint(
 ) -> int:
     """Put everything back to where `save_checkpoint` found it, and say how many epochs were done, for `fit(…, done=…)`.
 
-    On the same machine, training then goes on to the same weights as without a stop. `model` and `optimizer` are built as
-    before, with the same parts frozen; a model that is to be split is loaded first. Rates and other settings of the optimizer
-    are those of the file. If something does not fit, nothing is changed.
+    On the same machine, and inside `mixed_precision` if it was before, training then goes on to the same weights as without a
+    stop. `model` and `optimizer` are built as before, with the same parts frozen; a model that is to be split is loaded first.
+    Rates and other settings of the optimizer are those of the file. If something does not fit, nothing is changed.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -64,7 +64,9 @@ def logits_of(outputs: Any) -> Tensor:
 
 def in_single(outputs: Any) -> Any:
     """What a model returns, as losses take it: half precision, such as autocast makes, would leave a mean three digits."""
-    return tree_map_only(Tensor, lambda one: one.float() if one.dtype in HALVES else one, outputs)
+    if isinstance(outputs, Tensor):  # nearly always, and a walk takes as long as a small layer
+        return outputs.float() if outputs.dtype in HALVES else outputs
+    return tree_map_only(Tensor, in_single, outputs)
 
 
 def loss_of(loss_function: Loss, outputs: Any, labels: Tensor) -> Tensor:

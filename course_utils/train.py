@@ -398,7 +398,7 @@ def check_autocast(device: torch.device) -> None:
     if is_autocast(device) and torch.is_autocast_cache_enabled():
         raise ValueError(
             "torch.autocast around several steps goes on with the weights of the first one, of which it keeps copies; take "
-            "`with mixed_precision(model):`, or torch.autocast(…, cache_enabled=False)"
+            "`with mixed_precision(model):`, or torch.autocast(…, torch.bfloat16, cache_enabled=False)"
         )
 
 
