@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
@@ -88,17 +88,18 @@ def load_checkpoint(
 ) -> int:
     """Put everything back to where `save_checkpoint` found it, and say how many epochs were done, for `fit(…, done=…)`.
 
-    On the same machine, training then goes on to the same weights as without a stop. `model` and `optimizer` are built as
-    before, with the same parts frozen; a model that is to be split is loaded first. Rates and other settings of the optimizer
-    are those of the file. If something does not fit, nothing is changed.
+    On the same machine, and inside `mixed_precision` if it was before, training then goes on to the same weights as without a
+    stop. `model` and `optimizer` are built as before, with the same parts frozen; a model that is to be split is loaded first.
+    Rates and other settings of the optimizer are those of the file. If something does not fit, nothing is changed.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no checkpoint or damaged, or if the model has other layers or is frozen differently, the optimizer
-            is another or holds other parameters, or there are other schedulers or another loader.
+        ValueError: if it is no checkpoint or damaged, or if the model has other layers, is in another precision or is frozen
+            differently, the optimizer is another or holds other parameters, or there are other schedulers or another loader.
     """
     saved = read(path)
     compare(saved["model"], model.state_dict(), f"the model in {path}", REMEDY)
+    check_types(path, saved["model"], model.state_dict())
     check_plan(path, saved["plan"], plan_of(model, optimizer, schedulers))
     state = loader_state(loader) if loader is not None else None
     if sizes(saved["loader"]) != sizes(state):
@@ -137,6 +138,14 @@ def plan_of(model: nn.Module, optimizer: Optimizer, schedulers: tuple[LRSchedule
     groups = [[names.get(id(one), "something else") for one in group["params"]] for group in optimizer.param_groups]
     kinds = [type(scheduler).__name__ for scheduler in schedulers]
     return {"learns": list(trainable(model)), "optimizer": type(optimizer).__name__, "groups": groups, "schedulers": kinds}
+
+
+def check_types(path: str | os.PathLike, then: dict[str, Tensor], now: dict[str, Tensor]) -> None:
+    for name, values in then.items():
+        if values.dtype != now[name].dtype:
+            raise ValueError(
+                f"{path} does not fit: {name!r} was {values.dtype} when it was saved and is {now[name].dtype} now; {REMEDY}"
+            )
 
 
 def check_plan(path: str | os.PathLike, then: dict[str, Any], now: dict[str, Any]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import reprlib
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -17,6 +20,7 @@ from course_utils.errors import unknown
 Inputs = Any  # a tensor whose first dimension runs over the pictures, or several of them where a model was split
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+HALVES = (torch.float16, torch.bfloat16)
 NATIVE = ("avx512_bf16", "amx_bf16")  # what processors that compute in bfloat16 call it; of ARM's nobody has measured training
 ASYNCHRONOUS = {"cuda"}  # devices that copy from and to pinned memory while both sides work; torch calls AMD's so too
 
@@ -32,22 +36,56 @@ def is_asynchronous(device: torch.device) -> bool:
 # ----------------------------------------------------------------------------------------------------------- precision
 
 
-def mixed_precision(on: nn.Module | torch.device | str, precision: str = "auto") -> torch.autocast:
+class Precision(torch.autocast):
+    """torch's own autocast, without copies of the weights, which also may be entered again inside itself.
+
+    Whoever is inside may keep such copies, as a model does that has an autocast around its forward pass. torch throws them away
+    when the outermost block ends, so this one does not count as a block: they end with the block of whoever keeps them.
+    """
+
+    def __init__(self, kind: str, dtype: torch.dtype, enabled: bool = True):
+        super().__init__(kind, dtype, enabled, cache_enabled=False)
+
+    def __enter__(self) -> Precision:
+        once = copy.copy(self)  # it notes what was before, which a second entry would overwrite, and then it never ended
+        super(Precision, once).__enter__()
+        torch.autocast_decrement_nesting()
+        ENTERED.contexts.append(once)
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        torch.autocast_increment_nesting()
+        super(Precision, ENTERED.contexts.pop()).__exit__(*raised)
+
+
+class Entered(threading.local):
+    """The contexts that this thread is in, as autocast too is on in one thread alone."""
+
+    def __init__(self) -> None:
+        self.contexts: list[Precision] = []
+
+
+ENTERED = Entered()
+
+
+def mixed_precision(on: nn.Module | torch.device | str, precision: str = "auto") -> Precision:
     """A context in which convolutions and matrix products compute in bfloat16, where the machine is faster with it.
 
         with mixed_precision(model):
             history = fit(model, data.train, data.val, optimizer, epochs=10)
 
-    It is torch's own `autocast`, and holds for all that runs inside: `fit`, `evaluate`, `sweep`, `lr_range_test`, a loop of
-    your own. Weights, gradients, statistics, losses and checkpoints stay in float32. So nothing has to be scaled, and what
-    was trained inside goes on outside. Products keep three digits.
+    It is torch's own `autocast`, and holds for all that this thread runs inside: `fit`, `evaluate`, `sweep`, `lr_range_test`,
+    a loop of your own. Weights, gradients, statistics, losses and checkpoints stay in float32. So nothing has to be scaled,
+    and what was trained inside goes on outside. Products keep three digits. In a loop of your own torch's losses are in
+    float32; what you compute yourself from the outputs begins with `outputs.float()`.
 
     It is a context, and no argument of each of these: a precision belongs to all of a training. Two steps under
     `torch.autocast` itself compute with the same weights, since it keeps copies of them until its block ends. This one makes
     them anew in each step.
 
-    Larger pictures gain more, and more still with the channels of each pixel side by side. That is a matter of the model,
-    and changes none of its values; do it first, before it is split:
+    Small work loses by it: pictures below 64 pixels, networks of thin layers such as a MobileNet, a head alone on kept
+    features. Time an epoch of each. Larger pictures gain more, and more still with the channels of each pixel side by side.
+    That is a matter of the model, and changes none of its values; do it first, before it is split:
 
         model.to(memory_format=torch.channels_last)
 
@@ -57,11 +95,14 @@ def mixed_precision(on: nn.Module | torch.device | str, precision: str = "auto")
             bfloat16 is slower with it; "bfloat16" takes it anyway, with a warning there; "float32" ends a context around it.
 
     Raises:
-        ValueError: for another precision.
+        TypeError: if `on` is neither a model nor a device.
+        ValueError: for another precision, a device that has none, or a model whose weights are not in float32.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    device = device_of(on) if isinstance(on, nn.Module) else torch.device(on)
+    device = device_of(on) if isinstance(on, nn.Module) else as_device(on)
+    if not torch.amp.is_autocast_available(device.type):
+        raise ValueError(f"torch has no mixed precision for {device.type!r}; move the model to where it is trained first")
     native = has_bfloat16(device)
     if precision == "bfloat16" and not native:
         warnings.warn(
@@ -69,14 +110,35 @@ def mixed_precision(on: nn.Module | torch.device | str, precision: str = "auto")
             stacklevel=2,
         )
     in_bfloat16 = precision == "bfloat16" or (precision == "auto" and native)
-    return torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16, cache_enabled=False)
+    if in_bfloat16 and isinstance(on, nn.Module):
+        check_single(on)
+    return Precision(device.type, torch.bfloat16, in_bfloat16)
+
+
+def as_device(on: torch.device | str) -> torch.device:
+    if not isinstance(on, (torch.device, str)):
+        raise TypeError(f"mixed_precision takes the model that is trained, or its device, not {reprlib.repr(on)}")
+    try:
+        return torch.device(on)
+    except RuntimeError as error:
+        raise ValueError(f"there is no device {on!r}; give the model itself, or its device, such as 'cpu' or 'cuda'") from error
+
+
+def check_single(model: nn.Module) -> None:
+    """What learns is in single precision, or in double, which autocast leaves alone."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dtype in HALVES:
+            raise ValueError(
+                f"{name!r} is in {parameter.dtype}, and mixed precision trains weights in float32; call model.float() first"
+            )
 
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether `device` computes in bfloat16 itself. Many processors take the numbers and imitate it in float32."""
     if device.type == "cpu":
         flags = torch.cpu.get_capabilities()
-        return torch.backends.mkldnn.is_available() and any(flags.get(name, False) for name in NATIVE)
+        used = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+        return used and any(flags.get(name, False) for name in NATIVE)
     ask = getattr(getattr(torch, device.type, None), "is_bf16_supported", None)  # Apple's GPUs have no such question
     return bool(ask and ask(including_emulation=False))
 
@@ -92,7 +154,7 @@ def autocast_as(kinds: Mapping[str, torch.dtype]) -> ExitStack:
     """A context in which autocast is on as `autocasts` found it."""
     stack = ExitStack()
     for kind, dtype in kinds.items():
-        stack.enter_context(torch.autocast(kind, dtype, cache_enabled=False))
+        stack.enter_context(Precision(kind, dtype))
     return stack
 
 

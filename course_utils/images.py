@@ -163,7 +163,7 @@ def in_memory(dataset: Dataset) -> InMemory:
         TypeError: for any other data set, since nobody knows where its pictures come from.
     """
     whole: Any = dataset
-    chosen: Sequence[int] = range(len(whole))
+    chosen: Sequence[int] = range(len(whole) if hasattr(whole, "__len__") else 0)
     while gives_items_of(whole, Subset):
         chosen, whole = [whole.indices[i] for i in chosen], whole.dataset
     ours = gives_items_of(whole, Pictures)

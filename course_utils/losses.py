@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
-from course_utils.devices import is_autocast
+from course_utils.devices import HALVES
 
 Loss = Callable[[Any, Tensor], Tensor]  # takes what the model returns, and the labels; gives the mean over the batch
 
@@ -61,10 +62,24 @@ def logits_of(outputs: Any) -> Tensor:
     )
 
 
+def in_single(outputs: Any) -> Any:
+    """What a model returns, as losses take it: half precision, such as autocast makes, would leave a mean three digits."""
+    if isinstance(outputs, Tensor):  # nearly always, and a walk takes as long as a small layer
+        return outputs.float() if outputs.dtype in HALVES else outputs
+    return tree_map_only(Tensor, in_single, outputs)
+
+
 def loss_of(loss_function: Loss, outputs: Any, labels: Tensor) -> Tensor:
     """The loss, if it is one number for the whole batch, and a mean: only then can it be averaged over the pictures."""
     if isinstance(loss_function, type):
         raise TypeError(f"loss_function is the class {loss_function.__name__}; make one: {loss_function.__name__}()")
+    if not callable(loss_function):
+        raise TypeError(f"loss_function takes outputs and labels, as nn.CrossEntropyLoss() does, and is not {loss_function!r}")
+    if isinstance(loss_function, nn.BCELoss) or loss_function is F.binary_cross_entropy:
+        raise ValueError(
+            "this loss takes probabilities, but the accuracy is counted by the sign of logits; leave out the sigmoid at the "
+            "end of the model, and take nn.BCEWithLogitsLoss()"
+        )
     reduction = getattr(loss_function, "reduction", "mean")
     loss = loss_function(outputs, labels)
     if not isinstance(loss, Tensor) or loss.numel() != 1 or reduction in ("sum", "none"):
@@ -87,8 +102,7 @@ def as_labels(labels: Tensor, outputs: Any, ignored: int) -> tuple[Tensor, int]:
     """
     logits = first_of(outputs)
     if labels.shape == logits.shape:
-        exact = torch.promote_types(logits.dtype, torch.float32) if is_autocast(logits.device) else logits.dtype
-        return labels.to(exact) if labels.is_floating_point() or in_0_to_1(labels) else labels, len(labels)
+        return labels.to(logits.dtype) if labels.is_floating_point() or in_0_to_1(labels) else labels, len(labels)
     if labels.is_floating_point():
         return labels, len(labels)
     labels, single = labels.long(), is_single(logits)
@@ -100,7 +114,7 @@ def as_labels(labels: Tensor, outputs: Any, ignored: int) -> tuple[Tensor, int]:
 def count_labelled(labels: Tensor, classes: int, ignored: int) -> int:
     low, high = map(int, labels.aminmax()) if labels.numel() else (0, 0)
     if low >= 0 and high < classes and not low <= ignored <= high:
-        return len(labels)
+        return labels.numel()  # a picture may have many, one for each point
     labelled = labels[labels != ignored]
     beyond = labelled[(labelled < 0) | (labelled >= classes)]
     if len(beyond):

@@ -21,7 +21,7 @@ from course_utils.loader_state import preserve_loader
 from course_utils.losses import Loss, cross_entropy
 from course_utils.progress_bar import progress
 from course_utils.rng import preserve_rng_state
-from course_utils.sweeps import momentum
+from course_utils.sweeps import check_maker, momentum
 from course_utils.train import Batches, Inputs, check_optimizer, check_rates, train_one_epoch
 
 FEWEST = 10  # batches of which a curve can be read
@@ -59,13 +59,15 @@ def lr_range_test(
             that rate: `lambda _, lr: Adam(param_groups(model, {"layer4": lr / 10, "fc": lr}))`.
 
     Raises:
-        TypeError: if `optimizer` does not return an optimizer, or a batch has another form than `fit` takes.
+        TypeError: if `optimizer` is no function that returns an optimizer, or a batch has another form than `fit` takes.
         ValueError: if nothing learns, the rates do not rise, `optimizer` pays no attention to its rate or does not hold all
             that learns, there are fewer than 10 batches, or `train` gives its batches only once and these are too few.
         FloatingPointError: if the loss is not finite from the beginning, or blows up within 10 batches.
     """
     check_rising(low, high, batches)
-    rates, losses = [low * (high / low) ** (i / (batches - 1)) for i in range(batches)], []
+    check_maker("optimizer", optimizer, "lambda parameters, lr: Adam(parameters, lr=lr)")
+    rates = [low * (high / low) ** (i / (batches - 1)) for i in range(batches)]
+    losses: list[float] = []
     with preserve_rng_state(), preserve_loader(train), preserve_model(model), progress(rates, "range test") as rising:
         steps = optimizer_of(model, optimizer, low, high)
         shares = [group["lr"] / low for group in steps.param_groups]
@@ -73,7 +75,8 @@ def lr_range_test(
             for group, share in zip(steps.param_groups, shares, strict=True):
                 group["lr"] = share * rate
             try:
-                losses.append(train_one_epoch(model, [batch], steps, loss_function=loss_function, note="range test").loss)
+                note = f"range test, step {len(losses) + 1}"
+                losses.append(train_one_epoch(model, [batch], steps, loss_function=loss_function, note=note).loss)
             except FloatingPointError:
                 if not losses:
                     raise

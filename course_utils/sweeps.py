@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+import reprlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,16 +75,19 @@ def sweep(
 
     Returns:
         One record per run: `{"lr": 0.01, "seed": 0, "loss": …, "val": …}`, with the loss and the accuracy (0 … 1) on `val`.
-        The loss of a run is infinite if it diverged; its accuracy is then that of the last step before.
+        The loss of a run is infinite if it diverged; its accuracy, of the weights before that step, says little then.
 
     Raises:
-        TypeError: if `start` does not return a module, or something cannot travel to the workers.
+        TypeError: if `start` or `optimizer` is no function, `start` does not return a module, or something cannot travel to
+            the workers.
         ValueError: if `epochs` or a rate is not positive, a seed is no whole number, nothing learns, `start` returns what an
             earlier run has trained, two runs of one seed do not begin with the same batch, or the journal is another's; and
             for a scheduler what `spread` raises.
         KeyboardInterrupt: at Ctrl-C; its `finished` holds the records of the runs that were done.
     """
     check_epochs(epochs)
+    check_maker("start", start, "lambda seed: copy.deepcopy(model)")
+    check_maker("optimizer", optimizer, "lambda parameters, lr: Adam(parameters, lr=lr)")
     plan = list(product(map(as_rate, rates), map(as_seed, seeds)))
     parts: dict[str, Any] = {"start": start, "train": train, "val": val, "epochs": epochs, "optimizer": optimizer}
     log = Journal(journal, about={"epochs": epochs} | {kind: str(dtype) for kind, dtype in autocasts().items()})
@@ -95,6 +99,12 @@ def sweep(
             raise interrupted(rows_of(log.known.values()), f"{len(plan)} runs") from None
     check_first(found, journal)
     return rows_of(found[key] for key in plan)
+
+
+def check_maker(name: str, maker: Any, such_as: str) -> None:
+    """It is called for each run; what was made once belongs to one run."""
+    if not callable(maker) or isinstance(maker, nn.Module):
+        raise TypeError(f"{name} is a function that is called for each run, such as {such_as}, not {reprlib.repr(maker)}")
 
 
 def rows_of(records: Iterable[Record]) -> list[Row]:

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from course_utils.devices import Arriving, Inputs, device_of, is_autocast, prefetched, to_device
 from course_utils.finetune import check_rate, eval_mode, train_mode, trainable
-from course_utils.losses import Loss, as_labels, count_right, cross_entropy, describe, ignored_by, loss_of
+from course_utils.losses import Loss, as_labels, count_right, cross_entropy, describe, ignored_by, in_single, loss_of
 from course_utils.progress_bar import progress
 
 Batches = Iterable[tuple[Inputs, Tensor]]
@@ -62,17 +62,18 @@ def train_one_epoch(
         step_scheduler: sets the rates anew after each step.
         loader: batches of two, images and labels. Labels are class numbers of shape (batch,), or have the shape of the
             outputs: soft labels, several labels of a picture, or the yes or no for a single logit.
-        loss_function: takes what the model returns, and the labels; gives the mean over the batch.
+        loss_function: takes what the model returns, in float32 at least, and the labels; gives the mean over the batch.
 
     Returns:
         Loss and accuracy averaged over the pictures, each measured when its batch was shown, before the step. A loss that is
         another mean than that over the pictures, as with class weights, is averaged here all the same; `evaluate` is exact.
 
     Raises:
-        TypeError: if a batch, or what the model returns, has another form.
+        TypeError: if the model is none, or a batch, or what the model returns, has another form.
         ValueError: if nothing learns, the loader is empty, a label stands for no output, the loss is not one number or has
             no gradient, batch norm cannot learn from a batch of one picture, or a `torch.autocast` keeps old weights.
-        FloatingPointError: if the loss is not finite, before the step; the message names batch and learning rates.
+        FloatingPointError: if the loss is not finite, before the step; the message names batch and learning rates, and a
+            batch norm whose statistics the batch has spoilt.
     """
     check_learns(model)
     check_schedulers(optimizer, step_scheduler)
@@ -82,7 +83,8 @@ def train_one_epoch(
     meter = Meter(loss_function)
     with progress(loader, note) as batches:
         for images, labels in prefetched(pairs(batches), device):
-            outputs = forward(model, images)
+            torch.clear_autocast_cache()  # copies of older weights, by an autocast that the model itself has
+            outputs = in_single(forward(model, images))
             labels, counted = as_labels(labels, outputs, meter.ignored)
             labels = to_device(labels, device)
             loss = loss_of(loss_function, outputs, labels)
@@ -90,7 +92,7 @@ def train_one_epoch(
             check_gradient(loss)
             optimizer.zero_grad()
             loss.backward()
-            check_finite(meter, counted, optimizer, note)  # here, where a GPU computes gradients while the loss arrives
+            check_finite(model, meter, counted, optimizer, note)  # here, where a GPU computes gradients while the loss arrives
             optimizer.step()
             if step_scheduler:
                 step_scheduler.step()
@@ -118,14 +120,15 @@ def evaluate(model: nn.Module, loader: Batches, *, loss_function: Loss = cross_e
     all pictures; these are kept until then.
 
     Raises:
-        TypeError: if a batch, or what the model returns, has another form than `train_one_epoch` takes.
+        TypeError: if the model is none, or a batch, or what it returns, has another form than `train_one_epoch` takes.
         ValueError: if the loader is empty, a label stands for no output, or the loss is not one number.
     """
+    check_model(model)
     device = device_of(model)
     meter, kept = Meter(loss_function), []
     with eval_mode(model), torch.inference_mode(), progress(loader, note) as batches:
         for images, labels in prefetched(pairs(batches), device):
-            outputs = model(images)
+            outputs = in_single(model(images))
             labels, counted = as_labels(labels, outputs, meter.ignored)
             labels = to_device(labels, device)
             if loss_function is cross_entropy:
@@ -292,7 +295,13 @@ def check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
         )
 
 
+def check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a model is a torch.nn.Module, not {reprlib.repr(model)}; it comes first, the batches come after it")
+
+
 def check_learns(model: nn.Module) -> None:
+    check_model(model)
     if not trainable(model):
         raise ValueError("nothing learns: every parameter of the model is frozen; unfreeze its head at least")
 
@@ -358,7 +367,7 @@ def check_gradient(loss: Tensor) -> None:
         )
 
 
-def check_finite(meter: Meter, counted: int, optimizer: Optimizer, note: str) -> None:
+def check_finite(model: nn.Module, meter: Meter, counted: int, optimizer: Optimizer, note: str) -> None:
     """The loss of the last batch is a number."""
     meter.settle()
     if not counted and math.isnan(meter.last):
@@ -370,8 +379,18 @@ def check_finite(meter: Meter, counted: int, optimizer: Optimizer, note: str) ->
         rates = [group["lr"] for group in optimizer.param_groups]
         raise FloatingPointError(
             f"the loss became {meter.last} in {note}, batch {meter.batches}, at learning rate {rates}; "
-            "try a tenth of that rate, and look at the pictures of that batch"
+            f"try a tenth of that rate, and look at the pictures of that batch{left_by_it(model)}"
         )
+
+
+def left_by_it(model: nn.Module) -> str:
+    """What a batch that gives no number has left in the model, in words: statistics are taken before the loss is known."""
+    norms = {
+        name: one for name, one in model.named_modules() if isinstance(one, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
+    }
+    spoilt = [name for name, one in norms.items() if one.running_mean is not None and not one.running_mean.isfinite().all()]
+    words = "; {!r} has taken it into its statistics, so begin with a new model, or with weights and statistics kept before"
+    return words.format(spoilt[0]) if spoilt else ""
 
 
 def check_autocast(device: torch.device) -> None:
@@ -379,7 +398,7 @@ def check_autocast(device: torch.device) -> None:
     if is_autocast(device) and torch.is_autocast_cache_enabled():
         raise ValueError(
             "torch.autocast around several steps goes on with the weights of the first one, of which it keeps copies; take "
-            "`with mixed_precision(model):`, or torch.autocast(…, cache_enabled=False)"
+            "`with mixed_precision(model):`, or torch.autocast(…, torch.bfloat16, cache_enabled=False)"
         )
 
 

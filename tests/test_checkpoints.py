@@ -259,6 +259,8 @@ def changed(what, small_net, batches) -> Training:
         training.parts = (model, Adam([nn.Parameter(torch.zeros_like(p)) for p in free], lr=0.01), scheduler)
     elif what == "another head":
         model.fc = nn.Linear(8, 5)
+    elif what == "another precision":
+        model.half()
     elif what == "another scheduler":
         training.parts = (model, training.optimizer, lr_scheduler.StepLR(training.optimizer, 2))
     elif what == "no scheduler":
@@ -279,6 +281,7 @@ MISFITS = {
     "another order": r"holds 10 parameters from 'fc\.bias' on now",
     "an old model's parameters": "holds 10 parameters from 'something else' on now",
     "another head": r"the model in .* does not fit: 2 tensors differ, such as 'fc\.weight', \(3, 8\) given and \(5, 8\) needed",
+    "another precision": r"'conv1\.weight' was torch\.float32 when it was saved and is torch\.float16 now; build the model",
     "another scheduler": r"the schedulers was \['MultiStepLR'\] when it was saved and is \['StepLR'\] now",
     "no scheduler": r"the schedulers was \['MultiStepLR'\] when it was saved and is \[\] now",
     "another loader": "was saved with a loader with 1 generator.* of its own, and now there is a loader with 0",

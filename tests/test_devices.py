@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -219,7 +222,8 @@ def test_on_an_accelerator_too_a_loss_that_is_not_finite_stops_before_the_step(s
     with pytest.raises(FloatingPointError, match=r"the loss became nan in epoch 1/3, batch 2, at learning rate \[0\.25\]"):
         fit(model, spoilt, batches, sgd(model, 0.25), epochs=3)
     assert all(inner(p.detach()).isfinite().all() for p in model.parameters())
-    assert not stand_in.waits
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert stand_in.waits == ["_local_scalar_dense"] * len(norms), "once it has stopped, their statistics are looked at"
 
 
 def kept(half: bool = False) -> Features:
@@ -473,3 +477,125 @@ def test_a_run_on_a_worker_is_in_the_precision_of_whoever_sent_it():
     assert on == {"cpu": torch.bfloat16}
     assert compute(function, (0,), 1, on) == {"autocast": True}
     assert compute(function, (0,), 1, devices.autocasts()) == {"autocast": False}
+
+
+class Own(nn.Module):
+    """A model with an autocast of its own, which keeps copies of the weights whatever is around it."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=True):
+            return self.inner(images)
+
+
+CONTEXTS: dict[str, Callable[[], Any]] = {
+    "bfloat16": bfloat16,
+    "float32": lambda: mixed_precision("cpu", "float32"),
+    "a worker's": lambda: devices.autocast_as({"cpu": torch.bfloat16}),
+    "torch's": lambda: torch.autocast("cpu", torch.bfloat16, cache_enabled=False),
+}
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_a_model_with_an_autocast_of_its_own_goes_on_with_new_weights(small_net, batches, name):
+    losses = []
+    for context in (nullcontext, CONTEXTS[name]):
+        torch.manual_seed(0)
+        model = Own(small_net())
+        with context():
+            losses.append([epoch.train.loss for epoch in fit(model, batches, batches, sgd(model), epochs=5)])
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_a_loop_of_ones_own_around_a_model_with_an_autocast_of_its_own(small_net, batches):
+    model, found = freeze(Own(small_net())), []
+    unfreeze(model.inner.fc)
+    optimizer, (images, labels) = sgd(model, 0.5), batches[0]
+    with bfloat16():
+        for _ in range(3):
+            loss = F.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+    assert len(set(found)) == 3
+
+
+def test_a_context_may_be_entered_again_inside_itself_and_ends():
+    context, on = bfloat16(), lambda: torch.is_autocast_enabled("cpu")
+
+    @context
+    def deep(levels: int) -> int:
+        return deep(levels - 1) + on() if levels else 0
+
+    assert deep(3) == 3
+    with context:
+        with context, mixed_precision("cpu", "float32"):
+            assert not on()
+        assert on()
+    assert not on()
+    assert torch.is_autocast_cache_enabled()
+
+
+def test_a_context_in_two_threads_ends_in_each():
+    context, inside, over = bfloat16(), threading.Event(), threading.Event()
+
+    def other() -> list[bool]:
+        found = [torch.is_autocast_enabled("cpu")]
+        with context:
+            inside.set()
+            over.wait(10)
+        return [*found, torch.is_autocast_enabled("cpu")]
+
+    with ThreadPoolExecutor(1) as threads:
+        with context:
+            waiting = threads.submit(other)
+            inside.wait(10)
+        over.set()
+        assert waiting.result() == [False, False]
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def noted(loss: Tensor, seen: list[torch.dtype]) -> Tensor:
+    seen.append(loss.dtype)
+    return loss
+
+
+def log_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    return -outputs.log_softmax(1).gather(1, labels[:, None]).mean()
+
+
+def test_a_loss_of_ones_own_gets_outputs_in_float32(small_net, batches):
+    """On a processor autocast leaves a softmax in bfloat16, and with it all that follows."""
+    model = small_net()
+    with bfloat16():
+        assert evaluate(model, batches, loss_function=log_loss).loss == pytest.approx(evaluate(model, batches).loss, rel=1e-6)
+        seen: list[torch.dtype] = []
+        fit(model, batches, batches, sgd(model), epochs=1, loss_function=lambda *both: noted(log_loss(*both), seen))
+    assert set(seen) == {torch.float32}
+
+
+def test_precision_is_for_models_in_float32_and_devices_that_have_it(small_net):
+    for half in (torch.float16, torch.bfloat16):
+        with pytest.raises(ValueError, match=rf"'conv1.weight' is in {half}, .* float32; call model.float\(\) first"):
+            mixed_precision(small_net().to(half), "bfloat16")
+    with pytest.raises(ValueError, match="there is no device 'gpu'; give the model itself, or its device"):
+        mixed_precision("gpu")
+    with pytest.raises(ValueError, match="torch has no mixed precision for 'meta'"):
+        mixed_precision("meta")
+    for wrong in (None, 0, [small_net()]):
+        with pytest.raises(TypeError, match="mixed_precision takes the model that is trained, or its device, not "):
+            mixed_precision(wrong)
+
+
+def test_without_the_library_that_computes_in_it_a_processor_has_no_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert devices.has_bfloat16(torch.device("cpu"))
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    try:
+        assert not devices.has_bfloat16(torch.device("cpu"))
+    finally:
+        monkeypatch.undo()

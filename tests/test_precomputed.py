@@ -1014,8 +1014,9 @@ def test_in_memory_of_something_else(what):
 
 
 def test_in_memory_says_what_it_takes():
-    with pytest.raises(TypeError, match=r"cannot tell where a TensorDataset reads its pictures; give the data set of a loader"):
-        in_memory(noise(3, 4))
+    for given, kind in ((noise(3, 4), "TensorDataset"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=rf"cannot tell where a {kind} reads its pictures; give the data set of a loader"):
+            in_memory(given)
 
 
 @pytest.mark.parametrize("kind", ["dense", "complex", "expanded", "sliced", "empty"])

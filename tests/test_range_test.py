@@ -249,8 +249,16 @@ def test_a_loader_without_a_batch(small_net):
 
 def test_a_loss_that_is_no_number_from_the_beginning(small_net, batches):
     spoilt = [(images * math.nan, labels) for images, labels in batches]
-    with pytest.raises(FloatingPointError, match=r"the loss became nan in range test, batch 1, at learning rate \[1e-05\]"):
+    with pytest.raises(
+        FloatingPointError, match=r"the loss became nan in range test, step 1, batch 1, at learning rate \[1e-05\]"
+    ):
         lr_range_test(small_net(), spoilt)
+
+
+def test_a_batch_without_a_loss_is_named_by_its_step(small_net, batches):
+    empty = (batches[0][0], torch.full((8,), -100))
+    with pytest.raises(ValueError, match="range test, step 4, batch 1: no picture counts"):
+        lr_range_test(small_net(), [*batches, empty], batches=10)
 
 
 def test_a_blow_up_at_once(batches):
@@ -272,6 +280,7 @@ def test_a_blow_up_at_once(batches):
         ({"batches": 20.0}, ValueError, r"batches=20\.0; give a whole number of 10 or more"),
         ({"batches": True}, ValueError, "batches=True; give a whole number"),
         ({"optimizer": lambda parameters, lr: Adam(parameters)}, ValueError, "each rate has to be the one it is told"),
+        ({"optimizer": Adam([nn.Parameter(torch.ones(1))])}, TypeError, "optimizer is a function that is called for each run"),
         ({"optimizer": lambda parameters, lr: parameters}, TypeError, r"the optimizer is one of torch\.optim"),
         ({"optimizer": lambda parameters, lr: Adam(parameters[-2:], lr)}, ValueError, "does not hold all that learns: 'conv1'"),
         ({"optimizer": lambda parameters, lr: Adam([nn.Parameter(torch.ones(1))], lr)}, ValueError, "holds no parameter of"),

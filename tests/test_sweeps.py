@@ -173,6 +173,13 @@ def test_the_optimizer_gets_what_learns_and_the_rate():
     assert got == [(2, 0.01), (2, 0.02)]
 
 
+@pytest.mark.parametrize(("name", "given"), [("start", nn.Linear(2, 3)), ("start", None), ("optimizer", None)])
+def test_what_belongs_to_one_run_is_no_function_that_makes_it(name, given):
+    wanted = {"start": lambda seed: Noting(), "rates": [0.1], "seeds": [0], "epochs": 1} | {name: given}
+    with pytest.raises(TypeError, match=rf"{name} is a function that is called for each run, such as lambda .*, not "):
+        sweep(train=LOADERS["draws"](), val=[], **wanted)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [

@@ -229,6 +229,17 @@ def test_losses_of_training_are_means_over_pictures_with_labels(small_net):
     assert score.loss == pytest.approx(sum(losses) / 6, rel=1e-4)
 
 
+def test_labels_for_each_point_of_a_picture_count_alike():
+    """Also where some are ignored in one batch and none in another; of such labels there is no accuracy."""
+    torch.manual_seed(0)
+    model, images, labels = nn.Conv2d(3, 4, 3, padding=1), torch.randn(6, 3, 8, 8), torch.randint(4, (6, 8, 8))
+    labels[4:, :4] = -100
+    images[4:] *= 5
+    score = evaluate(model, [(images[i : i + 2], labels[i : i + 2]) for i in (0, 2, 4)])
+    assert score.loss == pytest.approx(F.cross_entropy(model(images), labels).item(), rel=1e-5)
+    assert math.isnan(score.accuracy)
+
+
 @pytest.mark.parametrize(
     ("loss_function", "words"),
     [
@@ -252,6 +263,36 @@ def test_a_loss_is_no_class(small_net, batches):
     model = small_net()
     with pytest.raises(TypeError, match=r"loss_function is the class CrossEntropyLoss; make one: CrossEntropyLoss\(\)"):
         fit(model, batches, batches, sgd(model), epochs=1, loss_function=nn.CrossEntropyLoss)
+
+
+def test_a_loss_is_a_function(small_net, batches):
+    with pytest.raises(TypeError, match=r"loss_function takes outputs and labels, .* and is not 'cross entropy'"):
+        evaluate(small_net(), batches, loss_function="cross entropy")
+
+
+@pytest.mark.parametrize("loss_function", [nn.BCELoss(), F.binary_cross_entropy])
+def test_probabilities_are_refused_since_no_accuracy_comes_of_them(small_net, batches, loss_function):
+    """Each is above 0, so each picture would be a yes."""
+    model = nn.Sequential(small_net(num_classes=1), nn.Sigmoid())
+    yes_or_no = [(images, (labels > 1).float()[:, None]) for images, labels in batches]
+    with pytest.raises(ValueError, match=r"counted by the sign of logits; leave out the sigmoid .* nn\.BCEWithLogitsLoss\(\)"):
+        evaluate(model, yes_or_no, loss_function=loss_function)
+
+
+@pytest.mark.parametrize("given", [None, nn.Linear])
+def test_what_is_no_model(batches, given):
+    optimizer = sgd(nn.Linear(2, 2))
+    for run in (lambda: fit(given, batches, batches, optimizer, epochs=1), lambda: evaluate(given, batches)):
+        with pytest.raises(TypeError, match=r"a model is a torch\.nn\.Module, not .*; it comes first"):
+            run()
+
+
+def test_losses_of_a_model_in_half_precision_are_in_float32(small_net, batches):
+    """Each has more than three digits, and an average of them is no multiple of 2 ** -8."""
+    model = small_net().bfloat16()
+    halves = [(images.bfloat16(), labels) for images, labels in batches]
+    wanted = torch.cat([F.cross_entropy(model.eval()(images).float(), labels, reduction="none") for images, labels in halves])
+    assert evaluate(model, halves).loss == pytest.approx(wanted.mean().item(), rel=1e-6)
 
 
 def test_a_batch_of_which_nothing_counts_has_no_loss(small_net, batches):
@@ -727,6 +768,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(small_net, batches):
     with pytest.raises(FloatingPointError) as caught:
         fit(model, spoilt, batches, sgd(model, 0.25), epochs=3)
     assert str(caught.value).startswith("the loss became nan in epoch 1/3, batch 2, at learning rate [0.25]; try a tenth")
+    assert "'bn1' has taken it into its statistics, so begin with a new model" in str(caught.value)
     assert all(p.isfinite().all() for p in model.parameters()), "the model keeps the last weights that were good"
 
 
