@@ -142,16 +142,25 @@ def export(options: argparse.Namespace) -> int:
     return run_export(options)
 
 
+OPTIONS_OF = {
+    "training": ("jobs", "contestants", "quick", "repeats", "threads"),
+    "grading": ("submissions", "peers", "isolation"),
+}
+
+
 def bench(options: argparse.Namespace) -> int:
     """Measure beside other libraries: training, or grading; print seconds, memory, accuracy and their ratios."""
     can_be_made(options.json, "--json", folder=False)
+    other = "training" if options.what == "grading" else "grading"
+    if strange := [name for name in OPTIONS_OF[other] if getattr(options, name)]:
+        raise ValueError(f"--{strange[0]} belongs to `course bench {other}`; leave it out, or measure {other}")
     if options.what == "grading":
         from course_utils.tools.grading_bench import bench as run_bench
 
         return run_bench(options)
     from course_utils.tools.bench.runner import bench as compare
 
-    given = {name: getattr(options, name) for name in ("jobs", "contestants", "quick", "repeats", "threads")}
+    given = {name: getattr(options, name) for name in OPTIONS_OF["training"]}
     return compare(**given, path=Path(options.json) if options.json else None)
 
 
@@ -328,13 +337,13 @@ def add_bench(add: Callable) -> None:
     argument("what", nargs="?", choices=("training", "grading"), default="training", help="what to measure (default: training)")
     argument("--json", metavar="FILE", help="also write everything there")
     argument("--quick", action="store_true", help="training: small, ours and the plain loop only, two minutes")
-    argument("--jobs", nargs="+", metavar="NAME", help="training: head, layer4, everything, vgg16, sweep (default: all)")
+    argument("--jobs", nargs="+", metavar="NAME", help="training: head, many, layer4, everything, vgg16, sweep (default: all)")
     argument("--contestants", nargs="+", metavar="NAME", help="training: plain, fit, reuse, lightning, … (default: installed)")
     argument("--repeats", type=int, metavar="N", help="training: runs of each (default: 2, or 1 if quick)")
     argument("--threads", type=int, metavar="N", help="training: threads of each run (default: one per core)")
-    argument("--submissions", type=positive, default=60, metavar="N", help="grading: how many notebooks (default: 60)")
+    argument("--submissions", type=positive, metavar="N", help="grading: how many notebooks (default: 60)")
     argument("--peers", metavar="PYTHON", help="grading: a Python that has otter-grader and nbgrader (default: this one)")
-    argument("--isolation", choices=LEVELS, default="full", help="grading: what the sandbox must give (default: full)")
+    argument("--isolation", choices=LEVELS, help="grading: what the sandbox must give (default: full)")
 
 
 def positive(text: str) -> int:

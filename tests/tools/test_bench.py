@@ -13,7 +13,7 @@ import torch
 
 from course_utils import devices
 from course_utils.profiles import HOME
-from course_utils.tools import cli
+from course_utils.tools import cli, grading_bench
 from course_utils.tools.bench import jobs, runner
 from course_utils.tools.bench.contestants import limit
 from course_utils.tools.bench.jobs import (
@@ -276,10 +276,13 @@ def test_quick_is_small_and_ours_alone():
         (["--contestants", "karas"], "no contestant named 'karas'.*did you mean 'keras'"),
         (["--repeats", "0"], "--repeats 0; give a whole number of 1 or more"),
         (["--json", "no/such.json"], "there is no folder no; make it"),
+        (["--peers", "python3"], "--peers belongs to `course bench grading`; leave it out, or measure grading"),
+        (["grading", "--jobs", "head"], "--jobs belongs to `course bench training`; leave it out, or measure training"),
     ],
 )
 def test_what_will_not_do_is_said_before_anything_runs(arguments, words, capsys, monkeypatch):
-    monkeypatch.setattr(runner, "run_once", lambda *_: pytest.fail("something ran"))
+    for module, name in ((runner, "run_once"), (grading_bench, "make_job")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("something ran"))
     assert cli.main(["bench", *arguments]) == 2
     assert re.search(words, capsys.readouterr().err)
 
