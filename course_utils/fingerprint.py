@@ -105,6 +105,7 @@ def _source(module: str) -> bytes:
 def _add_dataset(digest: Any, dataset: Dataset) -> None:
     """The files' bytes, not their names: a folder that was moved is still the same."""
     kind = type(dataset)
+    _check_code(kind)
     if isinstance(dataset, Subset) and kind is Subset:
         return _add_all(digest, (dataset.dataset, list(dataset.indices)))
     if isinstance(dataset, TensorDataset) and kind is TensorDataset:

@@ -206,7 +206,8 @@ def precompute(
         _check(loader, views)
         _check_frozen(frozen, loader)
         way = fastest if _is_worth_it(frozen, loader, views) else None
-        made_of = (loader.dataset, loader.collate_fn, views, half, device_of(frozen).type, way)
+        device = device_of(frozen)
+        made_of = (loader.dataset, loader.collate_fn, views, half and has_bfloat16(device), half, device.type, way)
         folder, why_not = _folder_for(cache, frozen, *made_of)
         features = stored(folder, memory_gb) if folder else None
         if features:

@@ -235,6 +235,12 @@ def test_a_class_that_got_a_method_of_ones_own_has_none(monkeypatch, borrow):
         fingerprint(block)
 
 
+def test_a_data_set_whose_class_got_a_method_of_ones_own_has_none(monkeypatch):
+    monkeypatch.setattr(TensorDataset, "__getitem__", lambda self, index: 0)
+    with pytest.raises(Unrecognised, match="__getitem__"):
+        fingerprint(TensorDataset(torch.zeros(2)))
+
+
 def test_numbers_that_are_conjugate_or_negative_only_when_read_count_as_they_read():
     numbers = torch.tensor([1 + 2j])
     assert fingerprint(numbers.conj()) == fingerprint(numbers.conj().resolve_conj()) != fingerprint(numbers)

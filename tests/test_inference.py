@@ -163,6 +163,31 @@ def test_a_layer_that_runs_twice_is_folded_with_each_of_its_batch_norms():
     assert same(frozen(pictures(5)), found.run(pictures(5)))
 
 
+class Rounded(nn.Module):
+    """As in training that prepares for whole numbers: what the last digit decides, no few pictures show."""
+
+    def __init__(self, rounded):
+        super().__init__()
+        self.conv, self.norm, self.rounded = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), rounded
+
+    def forward(self, images):
+        return self.rounded(self.norm(self.conv(images)))
+
+
+@pytest.mark.parametrize(
+    "rounded",
+    [
+        lambda made: (16 * made).round() / 16,
+        lambda made: (made > 0).float(),
+        lambda made: made * made.argmax(1, keepdim=True),
+        lambda made: torch.fake_quantize_per_tensor_affine(made, 0.1, 0, -128, 127),
+    ],
+)
+def test_a_half_that_rounds_runs_as_it_is(rounded):
+    frozen = frozen_steps(Rounded(rounded))
+    assert fastest(frozen, pictures()) == Inference(AS_IT_IS, frozen)
+
+
 @pytest.mark.parametrize("mode", ["reflect", "circular", "replicate"])
 def test_padding_that_is_not_of_zeros_stays_where_the_pictures_compared_do_not_show_it(mode):
     frozen = frozen_steps(nn.Conv2d(3, 3, 3, padding=1, padding_mode=mode), nn.ReLU())
@@ -272,6 +297,14 @@ def test_features_of_another_way_are_not_found_again(ready, monkeypatch, tmp_pat
     for enough, again in ((10**9, False), (1, False), (1, True), (10**9, True)):
         monkeypatch.setattr(precomputed, "ENOUGH", enough)
         precompute(frozen, ready[2], cache=tmp_path)
+        assert ("found again" in capsys.readouterr().out) == again
+
+
+def test_a_processor_of_three_digits_does_not_find_those_of_two(ready, monkeypatch, tmp_path, capsys):
+    frozen = split_frozen(ready[0]).frozen
+    for native, again in ((True, False), (False, False), (True, True)):
+        monkeypatch.setattr(precomputed, "has_bfloat16", lambda device, native=native: native)
+        precompute(frozen, ready[2], half=True, cache=tmp_path)
         assert ("found again" in capsys.readouterr().out) == again
 
 

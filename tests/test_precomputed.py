@@ -963,6 +963,17 @@ def test_a_frozen_part_that_mixes_the_pictures_of_a_batch_is_not_cut_off(name):
         split_frozen(Mixing(frozen_conv()))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_hides_no_mixing(dtype):
+    class Mixing(Net):
+        def forward(self, images):
+            made = self.front(images)
+            return self.fc(made + 0.01 * made.mean(0))
+
+    with pytest.warns(UserWarning, match="its frozen part makes something else of a picture in another batch, or each time"):
+        split_frozen(Mixing(frozen_conv()).to(dtype))
+
+
 # --------------------------------------------------------------------------------------------------------- in memory
 
 
