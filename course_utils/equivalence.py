@@ -330,7 +330,10 @@ def _in_double(frozen: nn.Module, images: Tensor, features: Sequence[Tensor]) ->
     if size > 30e6 or images.dtype not in (torch.float32, torch.bfloat16, torch.float16) or images.device.type == "mps":
         return frozen, images, features
     try:
-        doubled = copy.deepcopy(frozen, {id(getattr(frozen, "origin", None)): None}).double()
+        doubled = copy.deepcopy(frozen, {id(getattr(frozen, "origin", None)): None})
+        if not set(doubled.modules()).isdisjoint(frozen.modules()):  # a part that gives itself as its copy
+            return frozen, images, features
+        doubled.double()
         return doubled, images.double(), _tensors(doubled(images.double()))
     except Exception:  # its code asks for another type of numbers
         return frozen, images, features

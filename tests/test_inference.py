@@ -179,6 +179,8 @@ class Rounded(nn.Module):
     [
         lambda made: (16 * made).round() / 16,
         lambda made: (made > 0).float(),
+        lambda made: made // 0.1,
+        lambda made: (16 * made).int().float(),
         lambda made: made * made.argmax(1, keepdim=True),
         lambda made: torch.fake_quantize_per_tensor_affine(made, 0.1, 0, -128, 127),
     ],
@@ -186,6 +188,11 @@ class Rounded(nn.Module):
 def test_a_half_that_rounds_runs_as_it_is(rounded):
     frozen = frozen_steps(Rounded(rounded))
     assert fastest(frozen, pictures()) == Inference(AS_IT_IS, frozen)
+
+
+def test_whole_numbers_of_sizes_are_no_rounding():
+    halved = Rounded(lambda made: torch.relu(made)[:, :, : made.shape[2] // 2])
+    assert fastest(frozen_steps(halved), pictures()).way != AS_IT_IS
 
 
 @pytest.mark.parametrize("mode", ["reflect", "circular", "replicate"])
