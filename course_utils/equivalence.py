@@ -327,10 +327,13 @@ def _versions(frozen: nn.Module) -> State:
 def _in_double(frozen: nn.Module, images: Tensor, features: Sequence[Tensor]) -> tuple[nn.Module, Tensor, Sequence[Tensor]]:
     """All three with twice the digits, if it is not too large: what other pictures leave in one cannot hide there."""
     size = sum(parameter.numel() for parameter in frozen.parameters())
-    if size > 30e6 or images.dtype != torch.float32 or images.device.type == "mps":
+    if size > 30e6 or images.dtype not in (torch.float32, torch.bfloat16, torch.float16) or images.device.type == "mps":
         return frozen, images, features
     try:
-        doubled = copy.deepcopy(frozen, {id(getattr(frozen, "origin", None)): None}).double()
+        doubled = copy.deepcopy(frozen, {id(getattr(frozen, "origin", None)): None})
+        if not set(doubled.modules()).isdisjoint(frozen.modules()):  # a part that gives itself as its copy
+            return frozen, images, features
+        doubled.double()
         return doubled, images.double(), _tensors(doubled(images.double()))
     except Exception:  # its code asks for another type of numbers
         return frozen, images, features

@@ -144,6 +144,9 @@ def _probe(model: nn.Module, images: Tensor | None) -> tuple[nn.Module, Tensor, 
         probe = copy_of(model)
     except Exception as error:  # an attribute that cannot be copied
         raise NotSplit(f"it cannot be copied, so that nobody can look whether its parts do the same ({error})") from error
+    same = next((name for name, part in probe.named_modules() if part is model.get_submodule(name)), None)
+    if same is not None:
+        raise NotSplit(f"{same or 'the model'} gives itself as its copy, so a trial would change it; remove its __deepcopy__")
     try:
         if images is None:
             given, stateful = example_images(probe)

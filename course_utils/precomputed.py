@@ -181,13 +181,14 @@ def precompute(
     """Run `frozen` once over the pictures of `loader`; what comes back goes into `fit` and `evaluate` in its place.
 
     It prints how much there will be to keep, and begins. Interrupted, or with the disk full, it leaves nothing behind.
-    A half that `split_frozen` made runs in the fastest way that gives the same on the first pictures (`inference.fastest`).
+    A half that `split_frozen` made runs in the fastest way that gives the same on a few pictures, taken from all over the data
+    set (`inference.fastest`).
 
     Args:
         loader: batches of images (batch, 3, height, width) and labels (batch,); order and batch size are taken over.
         views: how many views of each picture to keep if its transform is random; each epoch shows another one of them.
         half: keep half precision: half the bytes, three digits. Where the machine is faster in half precision (a GPU, a
-            processor with bfloat16 of its own), the frozen part then also runs in it.
+            processor with bfloat16 of its own), the frozen part then also runs in it; bfloat16 leaves two digits.
         memory_gb: more gigabytes than this stay in a file, of which batches are read when they are needed.
         cache: the folder in which a later run finds the features again, as long as weights, pictures, their order and
             their transform are the same; None keeps them for this run alone. They lie in its subfolder `course-features`,
@@ -205,7 +206,8 @@ def precompute(
         _check(loader, views)
         _check_frozen(frozen, loader)
         way = fastest if _is_worth_it(frozen, loader, views) else None
-        made_of = (loader.dataset, loader.collate_fn, views, half, device_of(frozen).type, way)
+        device = device_of(frozen)
+        made_of = (loader.dataset, loader.collate_fn, views, half and has_bfloat16(device), half, device.type, way)
         folder, why_not = _folder_for(cache, frozen, *made_of)
         features = stored(folder, memory_gb) if folder else None
         if features:
@@ -247,10 +249,15 @@ NOT_ALONE = (
 def is_random(loader: DataLoader) -> bool:
     """Whether reading a picture draws random numbers, or gives something else the second time."""
     before, drawn = _remembers(loader), rng_state()
-    last, count = len(loader.dataset) - 1, FEW if before else MANY  # type: ignore[arg-type]
-    chosen = sorted({i * last // (count - 1) for i in range(count)})
-    first, again = (_batch(loader.collate_fn([loader.dataset[i] for i in chosen])) for _ in range(2))
+    first, again = (_from_all_over(loader, FEW if before else MANY) for _ in range(2))
     return not (same_rng_state(drawn, rng_state()) and before == _remembers(loader) and all(map(same, first, again)))
+
+
+def _from_all_over(loader: DataLoader, count: int) -> tuple[Tensor, Tensor]:
+    """So many pictures with their labels: the first, the last and what lies between, since they are often sorted by class."""
+    last = len(loader.dataset) - 1  # type: ignore[arg-type]
+    chosen = sorted({i * last // max(1, count - 1) for i in range(count)})
+    return _batch(loader.collate_fn([loader.dataset[i] for i in chosen]))
 
 
 def _remembers(loader: DataLoader) -> bytes | None:
@@ -314,7 +321,7 @@ def _make(
     if _is_worth_it(frozen, loader, views):
         inference = _fastest(frozen, loader, half)
         if inference.way == AS_IT_IS:
-            why_not += ", at the model's own speed: a faster way would give other numbers"
+            why_not += ", at the model's own speed: no faster way is known to give the same numbers"
     try:
         return _run(inference, frozen, loader, views, half, memory_gb, folder, why_not)
     except OtherNumbers as error:
@@ -323,7 +330,7 @@ def _make(
 
 
 class OtherNumbers(Exception):
-    """A picture gives something else by a faster way, which has been compared on the first pictures alone; names the way."""
+    """A picture gives something else by a faster way, which has been compared on a few pictures alone; names the way."""
 
 
 def _is_worth_it(frozen: nn.Module, loader: DataLoader, views: int) -> bool:
@@ -333,7 +340,7 @@ def _is_worth_it(frozen: nn.Module, loader: DataLoader, views: int) -> bool:
 
 
 def _fastest(frozen: nn.Module, loader: DataLoader, half: bool) -> Inference:
-    images = to_device(_first(loader, FEW // 2), device_of(frozen))
+    images = to_device(_from_all_over(loader, min(FEW // 2, _batch_size(loader)))[0], device_of(frozen))
     with _precision(images.device, half):
         return fastest(frozen, images)
 
@@ -419,6 +426,6 @@ def _as_made(part: Tensor, frozen: nn.Module) -> Tensor:
 def _row_for_each(part: Tensor, pictures: int, half: bool) -> Tensor:
     if part.shape[:1] != (pictures,):
         raise ValueError(f"the frozen part makes {tuple(part.shape)} of {pictures} pictures, which is not one row for each")
-    if half and part.is_floating_point() and not part.half().isfinite().all():
+    if half and part.is_floating_point() and not torch.equal(part.half().isfinite(), part.isfinite()):
         raise ValueError("the frozen part makes numbers above 65,504, the largest in half precision; leave half out")
     return part.cpu()

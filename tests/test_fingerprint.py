@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -204,11 +205,45 @@ class Changed(Pictures):
         (Changed([], None), "the data set of type Changed"),
         (partial(change_one_pixel), "change_one_pixel"),
         (object(), "object"),
+        (MethodType(change_one_pixel, transforms.Resize(64)), "change_one_pixel"),
+        (functools.wraps(torch.relu)(lambda image: image), "relu"),  # whose name is borrowed
+        (torch.eye(3).to_sparse(), "sparse"),
+        (torch.zeros(3, device="meta"), "without numbers"),
     ],
 )
 def test_what_is_not_known_has_none(what, name):
     with pytest.raises(Unrecognised, match=name):
         fingerprint(what)
+
+
+def test_a_layer_with_a_method_of_ones_own_has_none():
+    conv = nn.Conv2d(1, 1, 1)
+    conv.forward = MethodType(change_one_pixel, conv)
+    with pytest.raises(Unrecognised, match="change_one_pixel"):
+        fingerprint(conv)
+    conv.forward = conv._conv_forward  # known, but it holds the layer that holds it
+    with pytest.raises(Unrecognised, match="holds itself"):
+        fingerprint(conv)
+
+
+@pytest.mark.parametrize("borrow", [lambda method: method, functools.wraps(nn.Module.forward)])
+def test_a_class_that_got_a_method_of_ones_own_has_none(monkeypatch, borrow):
+    block = models.resnet.BasicBlock(2, 2)
+    fingerprint(block)
+    monkeypatch.setattr(models.resnet.BasicBlock, "forward", borrow(lambda self, images: images))
+    with pytest.raises(Unrecognised, match=r"BasicBlock\.forward"):
+        fingerprint(block)
+
+
+def test_a_data_set_whose_class_got_a_method_of_ones_own_has_none(monkeypatch):
+    monkeypatch.setattr(TensorDataset, "__getitem__", lambda self, index: 0)
+    with pytest.raises(Unrecognised, match="__getitem__"):
+        fingerprint(TensorDataset(torch.zeros(2)))
+
+
+def test_numbers_that_are_conjugate_or_negative_only_when_read_count_as_they_read():
+    numbers = torch.tensor([1 + 2j])
+    assert fingerprint(numbers.conj()) == fingerprint(numbers.conj().resolve_conj()) != fingerprint(numbers)
 
 
 def test_another_version_of_torch_is_another_result(monkeypatch):

@@ -119,6 +119,96 @@ def test_hooks_are_called_so_the_half_runs_as_it_is():
     handle.remove()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_half_of_few_digits_runs_as_it_is(dtype):
+    """Folding moved its numbers by 3 % of their spread, which its rounding would allow."""
+    frozen = frozen_half("resnet18").to(dtype)
+    assert fastest(frozen, pictures().to(dtype)) == Inference(AS_IT_IS, frozen)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 1e35])
+def test_a_broken_picture_shows_in_the_features(broken):
+    """oneDNN's ReLU makes 0 of NaN, so that the features of such a picture looked like any other's."""
+    frozen = frozen_half("resnet18")
+    found, images = fastest(frozen, pictures()), pictures(5)
+    images[2, :, 8, 8] = broken
+    assert found.way != AS_IT_IS
+    with torch.inference_mode():
+        assert frozen(images)[2].isfinite().all() == (broken == 1e35)
+        assert same(frozen(images), found.run(images))
+
+
+class TwiceOneConv(nn.Module):
+    """One convolution that runs twice, each time with a batch norm of its own behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1, bias=False)
+        self.first, self.second = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, images):
+        return self.second(self.conv(torch.relu(self.first(self.conv(images)))))
+
+
+def frozen_steps(*layers: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    front = lived_in(nn.Sequential(*layers)).requires_grad_(False)
+    return split_frozen(nn.Sequential(front, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))).frozen
+
+
+def test_a_layer_that_runs_twice_is_folded_with_each_of_its_batch_norms():
+    frozen = frozen_steps(TwiceOneConv())
+    found = fastest(frozen, pictures())
+    assert found.way != AS_IT_IS
+    assert same(frozen(pictures(5)), found.run(pictures(5)))
+
+
+class Rounded(nn.Module):
+    """As in training that prepares for whole numbers: what the last digit decides, no few pictures show."""
+
+    def __init__(self, rounded):
+        super().__init__()
+        self.conv, self.norm, self.rounded = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), rounded
+
+    def forward(self, images):
+        return self.rounded(self.norm(self.conv(images)))
+
+
+@pytest.mark.parametrize(
+    "rounded",
+    [
+        lambda made: (16 * made).round() / 16,
+        lambda made: (made > 0).float(),
+        lambda made: made // 0.1,
+        lambda made: (16 * made).int().float(),
+        lambda made: made * made.argmax(1, keepdim=True),
+        lambda made: torch.fake_quantize_per_tensor_affine(made, 0.1, 0, -128, 127),
+    ],
+)
+def test_a_half_that_rounds_runs_as_it_is(rounded):
+    frozen = frozen_steps(Rounded(rounded))
+    assert fastest(frozen, pictures()) == Inference(AS_IT_IS, frozen)
+
+
+def test_whole_numbers_of_sizes_are_no_rounding():
+    halved = Rounded(lambda made: torch.relu(made)[:, :, : made.shape[2] // 2])
+    assert fastest(frozen_steps(halved), pictures()).way != AS_IT_IS
+
+
+@pytest.mark.parametrize("mode", ["reflect", "circular", "replicate"])
+def test_padding_that_is_not_of_zeros_stays_where_the_pictures_compared_do_not_show_it(mode):
+    frozen = frozen_steps(nn.Conv2d(3, 3, 3, padding=1, padding_mode=mode), nn.ReLU())
+    found, images = fastest(frozen, torch.zeros(4, 3, 8, 8)), pictures(pixels=8)
+    assert same(frozen(images), found.run(images))
+
+
+def test_half_precision_hides_no_way_that_gives_something_else(monkeypatch):
+    frozen = frozen_half("resnet18")
+    monkeypatch.setattr(inference, "WAYS", {"wrong": lambda steps: lambda images: steps(images) * 1.05})
+    with mixed_precision("cpu", "float32"), torch.autocast("cpu", torch.bfloat16):
+        assert fastest(frozen, pictures()).way == AS_IT_IS
+
+
 def test_a_part_of_ones_own_runs_as_it_is():
     part = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).requires_grad_(False)
     assert fastest(part, pictures()) == Inference(AS_IT_IS, part)
@@ -192,11 +282,36 @@ def test_a_later_picture_that_gives_something_else_is_noticed(ready, monkeypatch
     assert [path.suffix for path in (tmp_path / "course-features").iterdir()] == [""]  # no draft is left
 
 
+def test_it_is_compared_on_pictures_from_all_over_the_data_set(ready, monkeypatch):
+    """The first ones are often of one class, such as black ones that show nothing."""
+    looked_at = []
+    monkeypatch.setattr(precomputed, "ENOUGH", 1)
+    monkeypatch.setattr(precomputed, "fastest", lambda frozen, images: looked_at.append(images) or fastest(frozen, images))
+    precompute(split_frozen(ready[0]).frozen, ready[2], cache=None)
+    assert torch.equal(looked_at[0], pictures(24)[[0, 7, 15, 23]])
+
+
+def test_a_broken_picture_is_no_large_number(ready, capsys):
+    frozen = split_frozen(ready[0]).frozen
+    images = pictures(8)
+    images[3] = float("nan")
+    kept = precompute(frozen, DataLoader(TensorDataset(images, torch.arange(8)), 4), half=True, cache=None)
+    assert kept.dataset.parts[0].isnan().any(1).nonzero().tolist() == [[3]]
+
+
 def test_features_of_another_way_are_not_found_again(ready, monkeypatch, tmp_path, capsys):
     frozen = split_frozen(ready[0]).frozen
     for enough, again in ((10**9, False), (1, False), (1, True), (10**9, True)):
         monkeypatch.setattr(precomputed, "ENOUGH", enough)
         precompute(frozen, ready[2], cache=tmp_path)
+        assert ("found again" in capsys.readouterr().out) == again
+
+
+def test_a_processor_of_three_digits_does_not_find_those_of_two(ready, monkeypatch, tmp_path, capsys):
+    frozen = split_frozen(ready[0]).frozen
+    for native, again in ((True, False), (False, False), (True, True)):
+        monkeypatch.setattr(precomputed, "has_bfloat16", lambda device, native=native: native)
+        precompute(frozen, ready[2], half=True, cache=tmp_path)
         assert ("found again" in capsys.readouterr().out) == again
 
 

@@ -963,6 +963,33 @@ def test_a_frozen_part_that_mixes_the_pictures_of_a_batch_is_not_cut_off(name):
         split_frozen(Mixing(frozen_conv()))
 
 
+class CopiesNothing(nn.Sequential):
+    """As around a backbone that is too large to have twice."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+def test_a_part_that_gives_itself_as_its_copy_is_not_tried_out():
+    model = Net(CopiesNothing(*frozen_conv()))
+    with pytest.warns(UserWarning, match="front gives itself as its copy"):
+        split_frozen(model)
+    precompute(model.front, DataLoader(noise(4, 8), 2), cache=None)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert model.front.training
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_hides_no_mixing(dtype):
+    class Mixing(Net):
+        def forward(self, images):
+            made = self.front(images)
+            return self.fc(made + 0.01 * made.mean(0))
+
+    with pytest.warns(UserWarning, match="its frozen part makes something else of a picture in another batch, or each time"):
+        split_frozen(Mixing(frozen_conv()).to(dtype))
+
+
 # --------------------------------------------------------------------------------------------------------- in memory
 
 
