@@ -22,9 +22,8 @@ from course_utils.fx_trace import HOOKS, compiled, is_size, name_of
 
 Run = Callable[[Tensor], Any]
 AS_IT_IS = "as it is"
-JUMPS = {"round", "floor", "ceil", "trunc", "sign", "int", "long", "bucketize", "searchsorted"} | {  # steps that round
-    *("floordiv", "floor_divide", "mod", "remainder", "gt", "ge", "lt", "le", "argmax", "argmin", "argsort", "sort", "topk")
-}
+ROUNDS = ("round", "floor", "ceil", "trunc", "sign", "int", "long", "floordiv", "floor_divide", "mod", "remainder")
+COMPARES = ("gt", "ge", "lt", "le", "argmax", "argmin", "argsort", "sort", "topk", "bucketize", "searchsorted")
 HUGE = 1e9  # larger numbers in a picture may overflow on the way, as those of a broken one do that are not finite
 
 
@@ -125,7 +124,7 @@ def folded(frozen: FrozenPart) -> fx.GraphModule:
 def jumps(node: fx.Node) -> bool:
     """Whether a step makes something quite different of numbers that differ by rounding: a few pictures may not show it."""
     name = name_of(node).strip("_") if node.op in ("call_function", "call_method") and not is_size(node) else ""
-    return name in JUMPS or name.startswith("fake_quantize")
+    return name in ROUNDS + COMPARES or name.startswith("fake_quantize")
 
 
 def give_each_call_its_layer(steps: fx.GraphModule) -> None:
