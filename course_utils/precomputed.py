@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -205,10 +205,8 @@ def precompute(
     with ONE_AT_A_TIME, preserve_rng_state():
         _check(loader, views)
         _check_frozen(frozen, loader)
-        way = fastest if _is_worth_it(frozen, loader, views) else None
-        device = device_of(frozen)
-        made_of = (loader.dataset, loader.collate_fn, views, half and has_bfloat16(device), half, device.type, way)
-        folder, why_not = _folder_for(cache, frozen, *made_of)
+        asked = Pass(frozen, loader, views, half)
+        folder, why_not = _folder_for(cache, asked)
         features = stored(folder, memory_gb) if folder else None
         if features:
             print(f"{features.plan}, found again")
@@ -216,8 +214,37 @@ def precompute(
             if folder and (folder.exists() or not os.access(folder.parent, os.W_OK)):
                 wrong = f"something else lies at {folder}" if folder.exists() else f"{folder.parent} may not be written"
                 folder, why_not = None, f", for this run alone: {wrong}"
-            features = _make(frozen, loader, views, half, memory_gb, folder, why_not)
+            features = _make(asked, memory_gb, folder, why_not)
         return FeatureLoader(features, loader, frozen)
+
+
+class Pass(NamedTuple):
+    """What is asked for: this frozen part over these pictures, so many views of each, in half precision or not."""
+
+    frozen: nn.Module
+    loader: DataLoader
+    views: int
+    half: bool
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self.frozen)
+
+    @property
+    def batch_size(self) -> int:
+        return _batch_size(self.loader)
+
+    @property
+    def may_go_faster(self) -> bool:
+        """Whether there are pictures enough to look for a faster way, and nobody waits for the steps of `frozen` itself."""
+        enough = len(self.loader.dataset) * self.views >= ENOUGH  # type: ignore[arg-type]
+        return enough and isinstance(self.frozen, FrozenPart) and not hooks_of(self.frozen)
+
+    def precision(self) -> torch.autocast:
+        """Half precision where it was asked for and the machine is faster in it; else none, whatever is around this."""
+        if self.device.type == "cuda":
+            return torch.autocast("cuda", torch.float16, enabled=self.half)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half and has_bfloat16(self.device))
 
 
 def _check(loader: DataLoader, views: int) -> None:
@@ -292,15 +319,16 @@ def _check_frozen(frozen: nn.Module, loader: DataLoader) -> None:
         raise ValueError(f"nothing can be precomputed: {why}; train on the pictures themselves: fit(model, …)")
 
 
-def _folder_for(cache: str | os.PathLike | None, frozen: nn.Module, *made_of: Any) -> tuple[Path | None, str]:
+def _folder_for(cache: str | os.PathLike | None, asked: Pass) -> tuple[Path | None, str]:
     """The folder for features of exactly this, or None and the words that say why there is none."""
     if cache is None:
         return None, ""
-    folder = Path(cache).expanduser()
+    folder, (frozen, loader, views, half) = Path(cache).expanduser(), asked
     try:
         split = isinstance(frozen, ModelPart)
         network = (frozen.code, frozen._modules, frozen._parameters, frozen._buffers) if split else frozen
-        name = fingerprint(network, *made_of)
+        way, native = fastest if asked.may_go_faster else None, half and has_bfloat16(asked.device)
+        name = fingerprint(network, loader.dataset, loader.collate_fn, views, native, half, asked.device.type, way)
         (folder / feature_store.FOLDER).mkdir(parents=True, exist_ok=True)
         return folder / feature_store.FOLDER / name, ""
     except Unrecognised as error:
@@ -313,36 +341,28 @@ def _folder_for(cache: str | os.PathLike | None, frozen: nn.Module, *made_of: An
         return None, f", for this run alone: {folder} may not be written"
 
 
-def _make(
-    frozen: nn.Module, loader: DataLoader, views: int, half: bool, memory_gb: float, folder: Path | None, why_not: str
-) -> Features:
-    """Run `frozen` over the pictures and keep what it makes, in `folder` or for this run alone."""
-    inference = Inference(AS_IT_IS, frozen)
-    if _is_worth_it(frozen, loader, views):
-        inference = _fastest(frozen, loader, half)
+def _make(asked: Pass, memory_gb: float, folder: Path | None, why_not: str) -> Features:
+    """Run the frozen part over the pictures and keep what it makes, in `folder` or for this run alone."""
+    inference = as_it_is = Inference(AS_IT_IS, asked.frozen)
+    if asked.may_go_faster:
+        inference = _fastest(asked)
         if inference.way == AS_IT_IS:
             why_not += ", at the model's own speed: no faster way is known to give the same numbers"
     try:
-        return _run(inference, frozen, loader, views, half, memory_gb, folder, why_not)
+        return _run(inference, asked, memory_gb, folder, why_not)
     except OtherNumbers as error:
         why_not = f", at the model's own speed: by {error} a picture gives other numbers"
-        return _run(Inference(AS_IT_IS, frozen), frozen, loader, views, half, memory_gb, folder, why_not)
+        return _run(as_it_is, asked, memory_gb, folder, why_not)
 
 
 class OtherNumbers(Exception):
     """A picture gives something else by a faster way, which has been compared on a few pictures alone; names the way."""
 
 
-def _is_worth_it(frozen: nn.Module, loader: DataLoader, views: int) -> bool:
-    """Whether there are pictures enough to look for a faster way, and nobody waits for the steps of `frozen` itself."""
-    enough = len(loader.dataset) * views >= ENOUGH  # type: ignore[arg-type]
-    return enough and isinstance(frozen, FrozenPart) and not hooks_of(frozen)
-
-
-def _fastest(frozen: nn.Module, loader: DataLoader, half: bool) -> Inference:
-    images = to_device(_from_all_over(loader, min(FEW // 2, _batch_size(loader)))[0], device_of(frozen))
-    with _precision(images.device, half):
-        return fastest(frozen, images)
+def _fastest(asked: Pass) -> Inference:
+    images = to_device(_from_all_over(asked.loader, min(FEW // 2, asked.batch_size))[0], asked.device)
+    with asked.precision():
+        return fastest(asked.frozen, images)
 
 
 def _first(loader: DataLoader, count: int) -> Tensor:
@@ -351,29 +371,14 @@ def _first(loader: DataLoader, count: int) -> Tensor:
     return _batch(loader.collate_fn([loader.dataset[i] for i in range(count)]))[0]
 
 
-def _precision(device: torch.device, half: bool) -> torch.autocast:
-    """Half precision where it was asked for and the machine is faster in it; else none, whatever is around this."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", torch.float16, enabled=half)
-    return torch.autocast(device.type, torch.bfloat16, enabled=half and has_bfloat16(device))
-
-
-def _run(
-    inference: Inference,
-    frozen: nn.Module,
-    loader: DataLoader,
-    views: int,
-    half: bool,
-    memory_gb: float,
-    folder: Path | None,
-    why_not: str,
-) -> Features:
-    runs = _runs(inference, frozen, loader, views, half)
+def _run(inference: Inference, asked: Pass, memory_gb: float, folder: Path | None, why_not: str) -> Features:
+    runs = _runs(inference, asked)
     first = next(runs)
-    plan = plan_for(first, len(loader.dataset), views, half)  # type: ignore[arg-type]
+    plan = plan_for(first, len(asked.loader.dataset), asked.views, asked.half)  # type: ignore[arg-type]
     in_file = sum(plan.sizes) > memory_gb * 1e9
     print(f"{plan}, kept in {'a file' if in_file else 'memory'}{why_not}")
-    with progress(chain([first], runs), "precompute", views * math.ceil(plan.pictures / _batch_size(loader))) as batches:
+    total = asked.views * math.ceil(plan.pictures / asked.batch_size)
+    with progress(chain([first], runs), "precompute", total) as batches:
         if not folder:
             return keep(batches, plan, in_file)
         store(batches, plan, folder)
@@ -387,13 +392,13 @@ def _batch_size(loader: DataLoader) -> int:
     return loader.batch_size or 32  # None if the loader has a batch sampler of its own
 
 
-def _runs(inference: Inference, frozen: nn.Module, loader: DataLoader, views: int, half: bool) -> Iterator[list[Tensor]]:
-    """What `frozen` makes of each batch, in the order of the data set, view after view; the labels come last."""
-    device = device_of(frozen)
+def _runs(inference: Inference, asked: Pass) -> Iterator[list[Tensor]]:
+    """What the frozen part makes of each batch, in the order of the data set, view after view; the labels come last."""
+    frozen, loader, views, half = asked
     for view in range(views):
         batches = DataLoader(
             loader.dataset,
-            _batch_size(loader),
+            asked.batch_size,
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
@@ -402,8 +407,8 @@ def _runs(inference: Inference, frozen: nn.Module, loader: DataLoader, views: in
         seed_all(view)
         drawn, remembered = rng_state(), _remembers(loader)
         for number, (images, labels) in enumerate(map(_batch, batches), start=1):
-            before, images = rng_state(), to_device(images, device)
-            with torch.inference_mode(), _precision(device, half):
+            before, images = rng_state(), to_device(images, asked.device)
+            with torch.inference_mode(), asked.precision():
                 made = inference.run(images.clone())
                 parts = [made] if isinstance(made, Tensor) else list(made)
                 if number in SELDOM and not is_alone(frozen, images, parts, len(images) - 1):
