@@ -324,9 +324,9 @@ def test_the_command_takes_turns_prints_and_writes(played, capsys, tmp_path):
     found = json.loads(path.read_text())
     assert [(one["job"], one["contestant"]) for one in found["runs"]] == [
         *[("head", name) for name in ("limit", "limit+folded", "plain", "fit", "reuse")] * 2,
-        *[("everything", name) for name in ("plain", "fit", "reuse")] * 2,
+        *[("everything", name) for name in ("plain", "fit", "reuse")] * 6,
     ]
-    assert "[16/16] everything · reuse: CPU 1.1 s, wall 0.6 s, accuracy 0.80" in said.err
+    assert "[28/28] everything · reuse: CPU 1.1 s, wall 0.6 s, accuracy 0.80" in said.err
     assert "× limit" in said.out
     assert found["machine"]["threads"] == found["machine"]["cores"]
     assert {"date", "versions", "jobs"} < found.keys()

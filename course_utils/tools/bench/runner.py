@@ -77,7 +77,7 @@ def at_least_one(name: str, given: int | None, default: int) -> int:
 
 def take_turns(jobs: list[Job], names: list[str], repeats: int, threads: int) -> list[Record]:
     """All runs. The pictures and whatever a library writes lie in a folder that goes at the end, also after Ctrl-C."""
-    turns = [(job, name) for job in jobs for _ in range(repeats) for name in names if job.is_for(name)]
+    turns = [(job, name) for job in jobs for _ in range(repeats * job.repeats) for name in names if job.is_for(name)]
     runs: list[Record] = []
     with tempfile.TemporaryDirectory(prefix="course-bench-", ignore_cleanup_errors=True) as folder:
         for number, (job, name) in enumerate(turns, 1):
