@@ -76,7 +76,7 @@ def mixed_precision(on: nn.Module | torch.device | str, precision: str = "auto")
 
     It is torch's own `autocast`, and holds for all that this thread runs inside: `fit`, `evaluate`, `sweep`, `lr_range_test`,
     a loop of your own. Weights, gradients, statistics, losses and checkpoints stay in float32. So nothing has to be scaled,
-    and what was trained inside goes on outside. Products keep three digits. In a loop of your own torch's losses are in
+    and what was trained inside goes on outside. Products keep two to three digits. In a loop of your own torch's losses are in
     float32; what you compute yourself from the outputs begins with `outputs.float()`.
 
     It is a context, and no argument of each of these: a precision belongs to all of a training. Two steps under

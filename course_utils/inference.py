@@ -47,7 +47,8 @@ def fastest(frozen: nn.Module, images: Tensor) -> Inference:
         wanted, half = frozen(images.clone()), is_autocast(images.device)
         with mixed_precision(images.device, "float32"):
             exact = frozen(images.clone()) if half else wanted
-        for way, prepare in WAYS.items() if all(map(has_digits, tensors(exact))) else ():
+        ways = WAYS if all(map(has_digits, tensors(exact))) else {}
+        for way, prepare in ways.items():
             run = prepared(frozen, prepare)
             if run and agrees(run, images, wanted) and (not half or agrees_in_float32(run, images, exact)):
                 return Inference(way, for_ordinary(run, frozen))
