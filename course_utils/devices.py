@@ -74,25 +74,26 @@ def mixed_precision(on: nn.Module | torch.device | str, precision: str = "auto")
         with mixed_precision(model):
             history = fit(model, data.train, data.val, optimizer, epochs=10)
 
-    It is torch's own `autocast`, and holds for all that this thread runs inside: `fit`, `evaluate`, `sweep`, `lr_range_test`,
-    a loop of your own. Weights, gradients, statistics, losses and checkpoints stay in float32. So nothing has to be scaled,
-    and what was trained inside goes on outside. Products keep two to three digits. In a loop of your own torch's losses are in
-    float32; what you compute yourself from the outputs begins with `outputs.float()`.
+    It holds for all that this thread runs inside: `fit`, `evaluate`, `sweep`, `lr_range_test`, a loop of your own. `precompute`
+    pays no attention to it; `half=True` is what computes features in half precision. Weights, gradients, statistics, losses
+    and checkpoints stay in float32, so what was trained inside goes on outside. Products keep two to three digits. No
+    `GradScaler` is needed, since bfloat16 reaches as far as float32. In a loop of your own torch's losses are in float32; what
+    you compute yourself from the outputs begins with `outputs.float()`.
 
-    It is a context, and no argument of each of these: a precision belongs to all of a training. Two steps under
-    `torch.autocast` itself compute with the same weights, since it keeps copies of them until its block ends. This one makes
-    them anew in each step.
+    It is `torch.autocast` with `cache_enabled=False`. With its cache, the weights that were cast in the first step are used
+    until the block ends, so all later steps of a training inside one block would compute with old weights.
 
-    Small work loses by it: pictures below 64 pixels, networks of thin layers such as a MobileNet, a head alone on kept
-    features. Time an epoch of each. Larger pictures gain more, and more still with the channels of each pixel side by side.
-    That is a matter of the model, and changes none of its values; do it first, before it is split:
+    Small work gains nothing or loses: pictures of 32 pixels, layers as thin as a MobileNet's, a head alone on cached features.
+    Time an epoch of each. Larger pictures gain more. The channels-last layout gains more again, and changes no value of the
+    model; do it before the model is split:
 
         model.to(memory_format=torch.channels_last)
 
     Args:
         on: the model that is trained, or the device that it is on.
-        precision: "auto" takes bfloat16 where the device computes in it itself, else float32, since a processor that imitates
-            bfloat16 is slower with it; "bfloat16" takes it anyway, with a warning there; "float32" ends a context around it.
+        precision: "auto" takes bfloat16 where the device computes in it natively, else float32, since a processor that
+            emulates bfloat16 is slower with it; "bfloat16" takes it anyway, with a warning there; "float32" turns off an
+            autocast around it.
 
     Raises:
         TypeError: if `on` is neither a model nor a device.
@@ -106,7 +107,7 @@ def mixed_precision(on: nn.Module | torch.device | str, precision: str = "auto")
     native = has_bfloat16(device)
     if precision == "bfloat16" and not native:
         warnings.warn(
-            f"this machine ({device.type}) imitates bfloat16, which takes longer than float32; 'auto' would take float32 here",
+            f"this machine ({device.type}) emulates bfloat16, which takes longer than float32; 'auto' would take float32 here",
             stacklevel=2,
         )
     in_bfloat16 = precision == "bfloat16" or (precision == "auto" and native)
@@ -134,7 +135,7 @@ def check_single(model: nn.Module) -> None:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether `device` computes in bfloat16 itself. Many processors take the numbers and imitate it in float32."""
+    """Whether `device` computes in bfloat16 natively. Many processors take the numbers and emulate it in float32."""
     if device.type == "cpu":
         flags = torch.cpu.get_capabilities()
         used = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)

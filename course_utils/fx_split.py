@@ -37,16 +37,16 @@ class Split(NamedTuple):
 
 
 def split_frozen(model: nn.Module, images: Tensor | None = None) -> Split:
-    """Cut `model` where learning begins: a part that gives the same for a picture in every epoch, and the rest.
+    """Cut `model` before the first layer that learns: a part that gives the same for a picture in every epoch, and the rest.
 
-    The cut may lie at any layer and cross several tensors. Dropout and stochastic depth that are at work during training
-    belong to the learning part. The parts hold the model's own modules: what `learning` learns, `model` has learnt. After
-    freezing, unfreezing or replacing something, split again.
+    The cut may lie at any layer and pass several tensors, as at a skip connection. Dropout and stochastic depth that are at
+    work during training belong to the learning part. Both share the model's own modules: training `learning` trains `model`.
+    After freezing, unfreezing or replacing something, split again.
 
     Before they are returned, both parts are run beside the model on a few pictures, in training and in evaluation mode:
     outputs, gradients, buffers, attributes and the random numbers drawn have to be the same. A model that cannot be traced
-    by `torch.fx`, that differs in any of these, or whose first layer learns, is not cut: `frozen` then hands on the pictures,
-    `learning` is `model`, and a warning says why. `model` is left as it was found.
+    by `torch.fx`, that differs in any of these, or whose first layer learns, is not cut: `frozen` then returns the pictures
+    as they are, `learning` is `model`, and a warning says why. `model` is left as it was found.
 
     What nobody can see from outside stays unseen: noise at one run in ten from a generator that only a global variable holds,
     a counter in a closure that changes the model's ways after many runs, what one picture leaves in another below rounding.

@@ -154,13 +154,15 @@ def in_memory(dataset: Dataset) -> InMemory:
     """The same data set, with every picture read and decoded once; its transform still runs each time, and may be random.
 
     For what has to see the pictures again in each epoch: augmentation, or a network that learns from its first layer on.
-    A picture of 500×375 pixels takes 0.6 MB.
+    10,000 pictures of 500×375 pixels take 6 GB.
+
+        train = DataLoader(in_memory(data.train.dataset), batch_size=32, shuffle=True)
 
     Args:
         dataset: that of a loader of `open_data`, a folder data set of torchvision, or a `Subset` of one.
 
     Raises:
-        TypeError: for any other data set, since nobody knows where its pictures come from.
+        TypeError: for any other data set, since the files of its pictures are not known.
     """
     whole: Any = dataset
     chosen: Sequence[int] = range(len(whole) if hasattr(whole, "__len__") else 0)

@@ -178,24 +178,26 @@ def precompute(
     memory_gb: float = 2.0,
     cache: str | os.PathLike | None = CACHE,
 ) -> FeatureLoader:
-    """Run `frozen` once over the pictures of `loader`; what comes back goes into `fit` and `evaluate` in its place.
+    """Run `frozen` once over the pictures of `loader`; give the loader of features that comes back to `fit` and `evaluate`.
 
-    It prints how much there will be to keep, and begins. Interrupted, or with the disk full, it leaves nothing behind.
-    A half that `split_frozen` made runs in the fastest way that gives the same on a few pictures, taken from all over the data
-    set (`inference.fastest`).
+    It prints how many bytes the features have, and begins. Interrupted, or with the disk full, it leaves nothing behind.
+    Of 256 pictures or more, a part that `split_frozen` made runs in the fastest way that gives the same on a few of them, taken
+    from all over the data set (`inference.fastest`). `mixed_precision` around it has no effect.
 
     Args:
-        loader: batches of images (batch, 3, height, width) and labels (batch,); order and batch size are taken over.
-        views: how many views of each picture to keep if its transform is random; each epoch shows another one of them.
-        half: keep half precision: half the bytes, three digits. Where the machine is faster in half precision (a GPU, a
-            processor with bfloat16 of its own), the frozen part then also runs in it; bfloat16 leaves two digits.
+        loader: batches of images (batch, channels, height, width) and labels (batch,); order and batch size are taken over.
+        views: how many views of each picture to keep if its transform is random. Each epoch shows another one; after so many
+            epochs they repeat.
+        half: keep features in float16: half the bytes, three digits. On a CUDA GPU the frozen part also runs in float16, on a
+            processor with native bfloat16 in that, which leaves two digits, and elsewhere in float32.
         memory_gb: more gigabytes than this stay in a file, of which batches are read when they are needed.
         cache: the folder in which a later run finds the features again, as long as weights, pictures, their order and
-            their transform are the same; None keeps them for this run alone. They lie in its subfolder `course-features`,
-            5 GB at most, of which the oldest go first; nothing else in the folder is touched.
+            their transform are the same; None keeps them for this run alone. Left out, it is `.course` beside the notebooks.
+            They lie in its subfolder `course-features`, 5 GB at most, of which the oldest go first; nothing else in the folder
+            is touched. A transform or a data set of your own code cannot be recognised: its features are not stored.
 
     Raises:
-        ValueError: if the transform is random and `views` is 1, or is not and `views` is more; if there is no picture; if
+        ValueError: if the transform is random and `views` is 1, or not random and `views` above 1; if there is no picture; if
             the frozen part draws random numbers, mixes the pictures of a batch, or does not do what its model does.
         TypeError: if `loader` is not a `DataLoader` over a data set with a length, or gives something else than images and
             labels.

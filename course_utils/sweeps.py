@@ -65,17 +65,17 @@ def sweep(
     generators are as they were. On features from `precompute` a run costs no more than the part that learns.
 
     Args:
-        start: the network before training, another one each time; for kept features the learning half of a split network.
+        start: a new network each time, before training; for cached features a copy of the learning part, with a new head.
         optimizer: makes an optimizer from parameters and a rate.
-        scheduler: the address of a dask scheduler such as "tcp://host:8786", whose workers make the runs side by side; the
-            records are the same. Everything that a run needs travels there, so nothing of it may hold an open file, a
-            generator of batches, or the like.
+        scheduler: no schedule of rates, but the address of a dask scheduler such as "tcp://host:8786", whose workers make the
+            runs side by side; the records are the same. Everything that a run needs is pickled and sent there, so nothing of
+            it may hold an open file, a generator of batches, or the like.
         journal: a file in which each record is written as soon as it is there. Stopped and called again, `sweep` makes the
             runs that are missing. It belongs to this one sweep: delete it when network, pictures or optimizer change.
 
     Returns:
         One record per run: `{"lr": 0.01, "seed": 0, "loss": …, "val": …}`, with the loss and the accuracy (0 … 1) on `val`.
-        The loss of a run is infinite if it diverged; its accuracy, of the weights before that step, says little then.
+        The loss of a run that diverged is infinite; its accuracy then says nothing.
 
     Raises:
         TypeError: if `start` or `optimizer` is no function, `start` does not return a module, or something cannot travel to

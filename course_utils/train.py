@@ -165,9 +165,10 @@ def fit(
     before_epoch: Callable[[int], object] = lambda number: None,
     after_epoch: Callable[[Epoch], object] = lambda epoch: None,
 ) -> list[Epoch]:
-    """Train for `epochs` epochs and evaluate after each.
+    """Train until `epochs` epochs are done, and evaluate after each.
 
-    Whatever else a training needs is made outside and handed in. To keep the best weights, copy them when val says so:
+    Layers in which nothing learns stay in evaluation mode. Optimizer, schedulers and loss are made outside and passed in. To
+    keep the best weights, copy them when val says so:
 
         def keep_best(epoch):
             if epoch.val.accuracy > best.get("accuracy", -1):
@@ -183,8 +184,8 @@ def fit(
         train_loader, val_loader, loss_function: as for `train_one_epoch` and `evaluate`.
         done: how many of the epochs an earlier run has finished, as `load_checkpoint` says; the rest are trained.
         step_scheduler, epoch_scheduler: schedulers of torch, made for this optimizer. The first sets the rates anew after
-            each step (a warm-up, `OneCycleLR`), the second after each epoch, before `after_epoch`. As the second,
-            `ReduceLROnPlateau` is told the loss on val, or with mode="max" the accuracy.
+            each step (a warm-up, `OneCycleLR`), the second after each epoch, before `after_epoch`. `ReduceLROnPlateau` belongs
+            into the second; it gets the loss on val, or with mode="max" the accuracy.
         before_epoch: called with the epoch's number, from 1 (to unfreeze something, to change a rate).
         after_epoch: called with each finished `Epoch`; `after_epoch=print` prints a line.
 

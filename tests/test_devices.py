@@ -280,7 +280,7 @@ def test_copies_of_features_need_no_accelerator(stand_in, monkeypatch):
 
 
 def bfloat16() -> torch.autocast:
-    """Whatever the machine: where it imitates bfloat16, the numbers are the same."""
+    """Whatever the machine: where it emulates bfloat16, the numbers are the same."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return mixed_precision("cpu", "bfloat16")
@@ -304,7 +304,7 @@ def test_auto_is_bfloat16_where_the_processor_computes_in_it(monkeypatch, flags,
         mixed_precision("cpu", "bfloat16")
     else:
         with pytest.warns(
-            UserWarning, match=r"this machine \(cpu\) imitates bfloat16, which takes longer .* 'auto' would take"
+            UserWarning, match=r"this machine \(cpu\) emulates bfloat16, which takes longer .* 'auto' would take"
         ):
             mixed_precision("cpu", "bfloat16")
 

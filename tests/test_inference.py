@@ -315,7 +315,7 @@ def test_a_processor_of_three_digits_does_not_find_those_of_two(ready, monkeypat
         assert ("found again" in capsys.readouterr().out) == again
 
 
-@pytest.mark.filterwarnings("ignore:this machine:UserWarning")  # one that imitates bfloat16
+@pytest.mark.filterwarnings("ignore:this machine:UserWarning")  # one that emulates bfloat16
 def test_precision_around_it_does_not_reach_the_features(ready, tmp_path, capsys):
     frozen = split_frozen(ready[0]).frozen
     plain = precompute(frozen, ready[2], cache=tmp_path)

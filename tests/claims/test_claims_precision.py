@@ -35,7 +35,7 @@ def accuracy(seed: int, precision: str) -> float:
     model = replace_head(load_model("resnet18"), 6)
     train, test = drawn(seed, 20, shuffle=True), drawn(100 + seed, 50)
     with warnings.catch_warnings(), mixed_precision(model, "float32"):
-        warnings.simplefilter("ignore")  # a machine that imitates bfloat16 gives the same numbers
+        warnings.simplefilter("ignore")  # a machine that emulates bfloat16 gives the same numbers
         with mixed_precision(model, precision):
             optimizer = SGD(model.parameters(), 0.01, 0.9)
             for _ in range(5):

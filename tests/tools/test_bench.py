@@ -346,7 +346,7 @@ def test_where_bfloat16_is_imitated_mixed_precision_is_left_out_with_a_word(play
     assert cli.main(["bench", "--quick", "--jobs", "head", "--contestants", "plain", "plain+bf16"]) == 0
     said = capsys.readouterr()
     assert "plain+bf16" not in said.err
-    assert "left out: plain+bf16; this processor imitates bfloat16" in said.out
+    assert "left out: plain+bf16; this processor emulates bfloat16" in said.out
 
 
 def test_only_torch_says_whether_the_processor_has_bfloat16():

@@ -55,7 +55,7 @@ def bench(
     if missing:
         print(not_installed(missing))
     if left_out:
-        print(f"left out: {', '.join(left_out)}; this processor imitates bfloat16, which takes longer than float32")
+        print(f"left out: {', '.join(left_out)}; this processor emulates bfloat16, which takes longer than float32")
     if path:
         facts = {
             "date": date,
