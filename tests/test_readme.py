@@ -17,7 +17,8 @@ from course_utils.grader.output.words import titles
 from course_utils.profiles import HOME
 from course_utils.tools import poster
 from course_utils.tools.authoring import read_source
-from course_utils.tools.bench.report import summary
+from course_utils.tools.bench.jobs import Job
+from course_utils.tools.bench.report import rows_of, summary
 
 TEXT = (HOME / "README.md").read_text(encoding="utf-8")
 LINKS = re.findall(r"\]\(([^)#:]+)\)", TEXT)
@@ -208,6 +209,11 @@ def test_the_speeds_are_those_of_one_run():
         assert f"{package} {BENCH['versions'][package]}" in words
     assert BENCH["machine"]["processor"] in words
     assert not [row for row in BENCH["rows"] if row["void"]], "a row that did another job has no place here"
+
+
+def test_the_rows_are_the_medians_of_the_runs():
+    jobs = [Job.read(json.dumps(job)) for job in BENCH["jobs"]]
+    assert [row for job in jobs for row in map(vars, rows_of(job, BENCH["runs"]))] == BENCH["rows"]
 
 
 def cpu(job: str, contestant: str) -> float:
