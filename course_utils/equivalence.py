@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from course_utils.devices import HALVES
 from course_utils.finetune import train_mode
 from course_utils.rng import rng_state, same_rng_state, seed_all
 from course_utils.trial import input_shapes
@@ -327,7 +328,7 @@ def _versions(frozen: nn.Module) -> State:
 def _in_double(frozen: nn.Module, images: Tensor, features: Sequence[Tensor]) -> tuple[nn.Module, Tensor, Sequence[Tensor]]:
     """All three with twice the digits, if it is not too large: what other pictures leave in one cannot hide there."""
     size = sum(parameter.numel() for parameter in frozen.parameters())
-    if size > 30e6 or images.dtype not in (torch.float32, torch.bfloat16, torch.float16) or images.device.type == "mps":
+    if size > 30e6 or images.dtype not in (torch.float32, *HALVES) or images.device.type == "mps":
         return frozen, images, features
     try:
         doubled = copy.deepcopy(frozen, {id(getattr(frozen, "origin", None)): None})
